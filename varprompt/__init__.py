@@ -1,0 +1,1 @@
+"""Variational prompt tuning for CLIP: posterior, prompt learner, objective, text encoder."""

@@ -1,0 +1,21 @@
+"""The errors this project raises on bad input; everything else that escapes is a defect."""
+
+
+class VarPromptError(Exception):
+    """Base class: bad input, explained in one message."""
+
+
+class ConfigError(VarPromptError):
+    """A configuration or command line that cannot be run; lists every problem at once."""
+
+    def __init__(self, problems: str | list[str]):
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(VarPromptError):
+    """Missing, broken or contradictory data files."""
+
+
+class CheckpointError(VarPromptError):
+    """A checkpoint or weight file that is missing, damaged, unsafe or made for something else."""
