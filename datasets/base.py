@@ -1,0 +1,220 @@
+"""What the data sets share: from a folder and a config to the lists that a Dassl trainer reads."""
+
+import difflib
+import os
+
+from dassl.data.datasets import DatasetBase, Datum
+
+from varprompt.errors import ConfigError, DataError
+
+from .caches import read_coop_pickle
+from .splits import SUBSAMPLES, Item, Split, check_split, read_split, subsample_classes
+
+MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
+
+
+def announce(message: str) -> None:
+    """Write one line into the log of the run, which is Dassl's redirected standard output."""
+    print(message)  # noqa: T201
+
+
+def google_drive(file_id: str) -> str:
+    """Return the page of a file on Google Drive."""
+    return f"https://drive.google.com/file/d/{file_id}/view"
+
+
+class FewShotDataset(DatasetBase):
+    """A data set in CoOp's layout, with CoOp's splits, few-shot choice and class halves.
+
+    A subclass states its class attributes and, where the split file may be missing,
+    :meth:`build_split`. The few-shot choice draws from Python's global generator, which train.py
+    seeds with ``cfg.SEED``; nothing else here touches it.
+
+    Attributes:
+        dataset_dir: folder under ``DATASET.ROOT``; absolute in an instance.
+        image_dir: folder of the images inside it, '' = itself; absolute in an instance.
+        split_file: name of the split JSON inside ``dataset_dir``, '' = there is none.
+        sources: what the folder holds (folders end with '/') and where each comes from.
+        sizes: published numbers of train, val and test images, None = not published.
+        n_classes: published number of classes.
+        test_only: there is no training list: the test list stands in, never subsampled.
+        val_is_test: the test list is also the validation list.
+    """
+
+    dataset_dir: str = ""
+    image_dir: str = ""
+    split_file: str = ""
+    sources: dict[str, str] = {}
+    sizes: tuple[int | None, int | None, int | None] = (None, None, None)
+    n_classes: int | None = None
+    test_only: bool = False
+    val_is_test: bool = False
+
+    def __init__(self, cfg):
+        """Find, check and choose the images.
+
+        Args:
+            cfg: the full config; DATASET.ROOT, .NUM_SHOTS, .SUBSAMPLE_CLASSES and SEED are read.
+
+        Raises:
+            ConfigError: if an option has no meaning.
+            DataError: if files are missing, damaged or contradictory; lists all of them.
+        """
+        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
+        if subsample not in SUBSAMPLES:
+            raise ConfigError(
+                f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose from {list(SUBSAMPLES)}"
+            )
+        self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.dataset_dir = os.path.join(self.root, self.dataset_dir)
+        self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        self.prepare(cfg)
+        split = self._full_split()
+        if not self.test_only:
+            split = subsample_classes(self._few_shot(split, cfg), subsample)
+        elif subsample != "all":
+            announce(f"{type(self).__name__} is for testing only: SUBSAMPLE_CLASSES is ignored")
+        train, val, test = ([self._datum(item) for item in items] for items in split)
+        super().__init__(train_x=train, val=test if self.val_is_test else val or None, test=test)
+
+    def prepare(self, cfg) -> None:
+        """Get the folder ready before it is read; the default does nothing.
+
+        ``self.root``, ``self.dataset_dir`` and ``self.image_dir`` are absolute here and may be
+        changed. Must leave Python's global generator alone.
+        """
+
+    def build_split(self) -> Split:
+        """Return the full split when there is no split file.
+
+        Paths of the items are relative to ``self.image_dir``, labels count from 0. Random rules
+        use their own generator, so that the few-shot choice does not depend on who built the
+        split.
+
+        Raises:
+            DataError: in the default, which explains what is missing and where to get it.
+        """
+        raise self.missing(self.split_file)
+
+    def file_names(self, folder: str) -> list[str]:
+        """Return the sorted names of the files in a folder of ``image_dir``; none if unreadable."""
+        return sorted(self.scan(os.path.join(self.image_dir, folder)))
+
+    def scan(self, folder: str) -> list[str]:
+        """Return the names of the visible files in a folder, as the system lists them."""
+        try:
+            with os.scandir(folder) as entries:
+                return [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
+        except (OSError, ValueError):
+            return []
+
+    def folder_names(self, folder: str = "") -> list[str]:
+        """Return the sorted names of the visible folders in a folder of ``image_dir``."""
+        with os.scandir(self.need(os.path.join(self.image_dir, folder))) as entries:
+            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+
+    def need(self, path: str) -> str:
+        """Return ``path``, taken relative to ``dataset_dir``, if it exists.
+
+        Raises:
+            DataError: if it does not.
+        """
+        if not os.path.exists(os.path.join(self.dataset_dir, path)):
+            raise self.missing(path)
+        return os.path.join(self.dataset_dir, path)
+
+    def missing(self, path: str) -> DataError:
+        """Return the error that says what is missing, what looks like it, and where to get it."""
+        path, near = os.path.join(self.dataset_dir, path), None
+        parent = os.path.dirname(os.path.normpath(path))
+        if os.path.isdir(parent):
+            plain = {name.lower().replace("_", "-"): name for name in sorted(os.listdir(parent))}
+            wanted = os.path.basename(os.path.normpath(path)).lower().replace("_", "-")
+            near = next(iter(difflib.get_close_matches(wanted, plain, n=1)), None)
+        lines = [f"{type(self).__name__}: {path} does not exist"]
+        if near:
+            lines[0] += f"; is {os.path.join(parent, plain[near])} meant?"
+        if self.sources:
+            lines += ["Expected (DATASETS.md has the details):", f"  {self.dataset_dir}/"]
+            lines += [f"    {name:<34} {source}" for name, source in self.sources.items()]
+        lines.append(f"The folder above it is DATASET.ROOT (--root), now {self.root}")
+        return DataError("\n".join(lines))
+
+    def _full_split(self) -> Split:
+        """Return the checked lists, before any choice."""
+        self.need("")
+        self.need(self.image_dir)
+        path = os.path.join(self.dataset_dir, self.split_file)
+        if self.split_file and os.path.isfile(path):
+            announce(f"Reading split from {path}")
+            split = read_split(path)
+        else:
+            split = self.build_split()
+            path = self.dataset_dir
+            if self.split_file:
+                announce(
+                    f"ATTENTION: {self.split_file} is missing from {path}. A split was drawn "
+                    "instead. It is NOT the official one: do not compare with published figures. "
+                    f"Official file: {self.sources.get(self.split_file, 'see DATASETS.md')}"
+                )
+        check_split(split, f"{type(self).__name__}: {path} and its images disagree",
+                    self.file_names)
+        self._compare_with_published(split)
+        return split
+
+    def _compare_with_published(self, split: Split) -> None:
+        sizes = [len(items) for items in split]
+        n_classes = len({item.label for item in split.train})
+        pairs = zip([*sizes, n_classes], [*self.sizes, self.n_classes], strict=True)
+        if any(wanted not in (None, got) for got, wanted in pairs):
+            announce(
+                f"ATTENTION: {type(self).__name__} has {sizes} train, val, test images of "
+                f"{n_classes} classes; published figures are for {list(self.sizes)} of "
+                f"{self.n_classes}"
+            )
+
+    def _few_shot(self, split: Split, cfg) -> Split:
+        """Choose NUM_SHOTS training and at most four validation images per class."""
+        n_shots = cfg.DATASET.NUM_SHOTS
+        if n_shots < 1:
+            return split
+        name = f"shot_{n_shots}-seed_{cfg.SEED}.pkl"
+        cache = os.path.join(self.dataset_dir, "split_fewshot", name)
+        if cfg.SEED < 0:
+            announce("SEED is not set: the few-shot images differ from run to run")
+        elif os.path.isfile(cache):
+            announce(f"Loading preprocessed few-shot data from {cache}")
+            return self._cached_choice(cache, split)
+        return split._replace(
+            train=self.generate_fewshot_dataset(split.train, num_shots=n_shots),
+            val=self.generate_fewshot_dataset(split.val, num_shots=min(n_shots, MAX_VAL_SHOTS)),
+        )
+
+    def _cached_choice(self, cache: str, split: Split) -> Split:
+        """Return the choice that CoOp stored, if it was made from this very split."""
+        lists = read_coop_pickle(cache, self.anchor)
+        chosen = {part: lists.get(part, []) for part in ("train", "val")}
+        foreign = [
+            item for part, items in chosen.items()
+            for item in set(items) - set(getattr(split, part))
+        ]
+        if foreign or not chosen["train"]:
+            raise DataError(
+                f"{cache}: not chosen from the present split: {len(foreign)} of "
+                f"{sum(map(len, chosen.values()))} images are not in it with this label and "
+                f"name, for example {sorted(foreign)[:10]}. Delete the file to choose anew, or "
+                "restore the split it was made from"
+            )
+        return split._replace(**chosen)
+
+    @property
+    def anchor(self) -> str:
+        """The part of an image's absolute path that is the same on every machine."""
+        return os.path.relpath(self.image_dir, os.path.dirname(self.dataset_dir))
+
+    def _datum(self, item: Item) -> Datum:
+        """Return Dassl's record, made without its constructor, which stats every file again."""
+        datum = Datum.__new__(Datum)
+        datum._impath = os.path.join(self.image_dir, item.path)
+        datum._label, datum._domain, datum._classname = item.label, 0, item.classname
+        return datum

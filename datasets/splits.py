@@ -1,0 +1,251 @@
+"""Splits of a data set into train, val and test: their file format, their checks, their rules.
+
+A split is three lists of :class:`Item`, the very triples of CoOp's ``split_zhou_*.json``.
+"""
+
+import json
+import math
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple, TypeVar
+
+from varprompt.errors import ConfigError, DataError
+
+SPLIT_SEED = 0  # of the splits built here; theirs alone, so that no other draw depends on them
+SUBSAMPLES = ("all", "base", "new")
+SHOWN = 10  # examples in a report of problems
+
+T = TypeVar("T")
+
+
+class Item(NamedTuple):
+    """One image: path relative to the image folder, zero-based label, class name."""
+
+    path: str
+    label: int
+    classname: str
+
+
+class Split(NamedTuple):
+    """The three lists of a data set; ``val`` may be empty."""
+
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+
+
+class Problems:
+    """Collects what is wrong, so that it can be reported all at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, kind: str, example: str) -> None:
+        """Note one example of a kind of problem."""
+        self._found[kind].append(example)
+
+    def raise_if_any(self, where: str) -> None:
+        """Report every kind with its count and its first ten examples.
+
+        Raises:
+            DataError: if anything was added.
+        """
+        if self._found:
+            lines = [
+                f"  {kind}: {len(found)}\n"
+                + "\n".join(f"    {example}" for example in found[:SHOWN])
+                + (f"\n    ... and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+                for kind, found in self._found.items()
+            ]
+            raise DataError(f"{where}\n" + "\n".join(lines))
+
+
+def read_json(path: str) -> object:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: if the file cannot be read or is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def read_split(path: str) -> Split:
+    """Read a split file: an object with the lists train, val and test of [path, label, name].
+
+    Raises:
+        DataError: if the file is not JSON or not a split; every bad entry is reported.
+    """
+    content = read_json(path)
+    parts = {}
+    if isinstance(content, dict):
+        parts = {part: content.get(part) for part in Split._fields}
+    if not parts or not all(isinstance(entries, list) for entries in parts.values()):
+        raise DataError(
+            f"{path}: not a split file; expected an object with the lists 'train', 'val' and "
+            "'test', each of [image path, label, class name] entries"
+        )
+    problems = Problems()
+    split = Split(*(_read_part(part, entries, problems) for part, entries in parts.items()))
+    problems.raise_if_any(f"{path}: entries that are not [image path, label >= 0, class name]")
+    return split
+
+
+def _read_part(part: str, entries: list, problems: Problems) -> list[Item]:
+    items = []
+    names: dict[str, str] = {}  # one string per class instead of one per image
+    for number, entry in enumerate(entries):
+        try:
+            path, label, name = entry
+            item = Item(path, int(label), names.setdefault(name, name))
+            good = item.label == float(label) and item.label >= 0 and bool(path) and bool(name)
+            good = good and isinstance(path, str) and isinstance(name, str)
+        except (TypeError, ValueError, OverflowError):
+            good = False
+        if good:
+            items.append(item)
+        else:
+            problems.add(part, f"entry {number}: {entry!r:.200}")
+    return items
+
+
+def leaves_folder(path: str) -> bool:
+    """Whether a relative path is absolute, climbs out with '..' or cannot name a file."""
+    return path.startswith(("/", "\\")) or ".." in path.split("/") or "\0" in path
+
+
+def check_split(split: Split, where: str, file_names: Callable[[str], Iterable[str]]) -> None:
+    """Check labels, names and files of a whole split.
+
+    Args:
+        split: the lists to check.
+        where: the head of the report.
+        file_names: maps a folder, relative to the image folder, to the names of its files.
+
+    Raises:
+        DataError: all problems at once: an empty list, a label without training or test images,
+            a gap in the labels, two names for one label, a path that leaves the data folder, a
+            missing image.
+    """
+    problems = Problems()
+    for part in ("train", "test"):
+        if not getattr(split, part):
+            problems.add("no images", part)
+    _check_labels(split, problems)
+    _check_paths(split, problems, file_names)
+    problems.raise_if_any(where)
+
+
+def _check_labels(split: Split, problems: Problems) -> None:
+    names: dict[int, set[str]] = defaultdict(set)
+    present = {}
+    for part, items in split._asdict().items():
+        pairs = {(item.label, item.classname) for item in items}
+        present[part] = {label for label, _ in pairs}
+        for label, name in pairs:
+            names[label].add(name)
+    for label, found in sorted(names.items()):
+        shown = ", ".join(repr(name) for name in sorted(found))
+        if len(found) > 1:
+            problems.add("labels with more than one class name", f"{label}: {shown}")
+        for part in ("train", "test"):
+            if present[part] and label not in present[part]:
+                problems.add(f"classes without {part} images", f"{label} ({shown})")
+    for label in sorted(set(range(min(max(names, default=0), 10**6))) - set(names)):
+        problems.add("gaps in the labels (must be 0, 1, 2, ...)", str(label))
+
+
+def _check_paths(
+    split: Split, problems: Problems, file_names: Callable[[str], Iterable[str]]
+) -> None:
+    folders: dict[str, set[str]] = {}  # one directory scan per folder, no stat per image
+    for part, items in split._asdict().items():
+        for path, _, _ in items:
+            if leaves_folder(path):
+                problems.add(f"{part} paths that leave the data folder", repr(path))
+                continue
+            folder, _, name = path.rpartition("/")
+            if folder not in folders:
+                folders[folder] = set(file_names(folder))
+            if name not in folders[folder]:
+                problems.add(f"{part} images that do not exist", repr(path))
+
+
+def subsample_classes(split: Split, subsample: str) -> Split:
+    """Keep the first half of the classes ("base", the larger one), the second ("new"), or "all".
+
+    Labels are renumbered from 0 in their order; names and paths are kept.
+
+    Raises:
+        ConfigError: if ``subsample`` is unknown or selects no class.
+    """
+    if subsample not in SUBSAMPLES:
+        raise ConfigError(
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose from {list(SUBSAMPLES)}"
+        )
+    if subsample == "all":
+        return split
+    labels = sorted({item.label for item in split.train})
+    half = math.ceil(len(labels) / 2)
+    selected = labels[:half] if subsample == "base" else labels[half:]
+    if not selected:
+        raise ConfigError(
+            f"DATASET.SUBSAMPLE_CLASSES {subsample!r} selects none of {len(labels)} classes"
+        )
+    renumbered = {label: new for new, label in enumerate(selected)}
+    return Split(
+        *(
+            [item._replace(label=renumbered[item.label]) for item in items
+             if item.label in renumbered]
+            for items in split
+        )
+    )
+
+
+def group_by(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Hashable, list[T]]:
+    """Group items by key, keys in order of first appearance."""
+    groups: dict[Hashable, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return groups
+
+
+def split_50_20_30(items: list[Item], where: str) -> Split:
+    """Divide every class at random into 50 % train, 20 % val and 30 % test, each rounded.
+
+    Raises:
+        DataError: if a class is too small to give every part an image.
+    """
+    rng, problems, split = random.Random(SPLIT_SEED), Problems(), Split([], [], [])
+    for group in group_by(items, lambda item: item.label).values():
+        rng.shuffle(group)
+        n_train, n_val = round(len(group) * 0.5), round(len(group) * 0.2)
+        parts = group[:n_train], group[n_train : n_train + n_val], group[n_train + n_val :]
+        if not all(parts):
+            problems.add("classes too small", f"{group[0].classname!r}: {len(group)} images")
+        for target, part in zip(split, parts, strict=True):
+            target.extend(part)
+    problems.raise_if_any(f"{where}: cannot be divided into 50 % train, 20 % val, 30 % test")
+    return split
+
+
+def split_80_20(trainval: list[Item], test: list[Item], where: str) -> Split:
+    """Divide every class of ``trainval`` at random into 80 % train and 20 % val, rounded.
+
+    Raises:
+        DataError: if a class is too small to give both parts an image.
+    """
+    rng, problems, split = random.Random(SPLIT_SEED), Problems(), Split([], [], test)
+    for group in group_by(trainval, lambda item: item.label).values():
+        rng.shuffle(group)
+        n_val = round(len(group) * 0.2)
+        if not 0 < n_val < len(group):
+            problems.add("classes too small", f"{group[0].classname!r}: {len(group)} images")
+        split.val.extend(group[:n_val])
+        split.train.extend(group[n_val:])
+    problems.raise_if_any(f"{where}: cannot be divided into 80 % train and 20 % val")
+    return split
