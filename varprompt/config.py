@@ -1,0 +1,173 @@
+"""Configuration: the nodes this project adds to Dassl's tree, and their validated form."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from yacs.config import CfgNode
+
+from .clip_io import PRECISIONS
+from .errors import ConfigError
+from .objective import KL_REDUCTIONS, OBJECTIVES
+from .ops import SAMPLERS
+from .posterior import POSTERIORS
+from .tokens import POSITIONS
+
+__all__ = ["ConfigError", "PromptConfig", "choice", "extend_cfg", "prompt_config"]
+
+RESIDUALS = ("shared", "per_token")
+SUBSETS = ("all", "base", "new")
+
+
+def _defaults() -> dict[str, Any]:
+    """Dotted key -> default. The official recipe; CoOp's own defaults for its two nodes."""
+    return {
+        "DATASET.SUBSAMPLE_CLASSES": "all",
+        "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
+        "TRAIN.CLIP_GRAD_NORM": 0.0,  # largest norm of the learner's gradient, 0 = off
+        "TRAINER.COOP.N_CTX": 16,
+        "TRAINER.COOP.CSC": False,
+        "TRAINER.COOP.CTX_INIT": "",
+        "TRAINER.COOP.PREC": "fp16",
+        "TRAINER.COOP.CLASS_TOKEN_POSITION": "end",
+        "TRAINER.COCOOP.N_CTX": 16,
+        "TRAINER.COCOOP.CTX_INIT": "",
+        "TRAINER.COCOOP.PREC": "fp16",
+        "TRAINER.VPT.N_CTX": 4,
+        "TRAINER.VPT.CTX_INIT": "a photo of a",
+        "TRAINER.VPT.PREC": "fp16",
+        "TRAINER.VPT.L": 10,  # samples in training
+        "TRAINER.VPT.L_TEST": 0,  # samples at test, 0 = L
+        "TRAINER.VPT.TEST_SEED": 0,  # seed of the samples at test
+        "TRAINER.VPT.SAMPLER": "gaussian",
+        "TRAINER.VPT.OBJECTIVE": "iwae",
+        "TRAINER.VPT.KL_WEIGHT": 0.001,
+        "TRAINER.VPT.KL_REDUCTION": "mean",
+        "TRAINER.VPT.PRIOR_STD": 1.0,
+        "TRAINER.VPT.LOGVAR_INIT": None,  # a number, or None = the authors' initialisation
+        "TRAINER.VPT.POSTERIOR": "gaussian",
+        "TRAINER.VPT.RESIDUAL": "shared",
+        "TRAINER.VPT.LEARN_CONTEXT": True,
+        "TRAINER.VPT.MEM_BUDGET": 0,  # bytes for text activations, 0 = half of the free memory
+    }
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add the nodes TRAINER.VPT, .COOP, .COCOOP and the single keys; what is there is kept."""
+    for key, value in _defaults().items():
+        *path, leaf = key.split(".")
+        node = cfg
+        for name in path:
+            if name not in node:
+                node[name] = CfgNode()
+            node = node[name]
+        if leaf not in node:
+            node[leaf] = value
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """All that `varprompt.model.PromptedCLIP` needs to know; see `_defaults` for meanings."""
+
+    precision: str = "fp32"
+    n_ctx: int = 4
+    ctx_init: str = "a photo of a"
+    position: str = "end"
+    class_specific: bool = False
+    posterior: str = ""  # a name in POSTERIORS, "meta_net", or "" for no residual
+    conditional: bool = False
+    residual: str = "shared"
+    learn_context: bool = True
+    logvar_init: float | None = None
+    prior_std: float = 1.0
+    sampler: str = "gaussian"
+    n_samples: int = 1
+    n_samples_test: int = 1
+    test_seed: int = 0
+    objective: str = "iwae"
+    kl_weight: float = 0.0
+    kl_reduction: str = "mean"
+    mem_budget: int = 0
+
+
+def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
+    """The validated configuration of `trainer`, one of the six of this project.
+
+    Raises:
+        ConfigError: everything that is wrong, at once.
+    """
+    problems: list[str] = []
+    node_name = "VPT" if trainer.startswith("VPT") else trainer.upper()
+    node = cfg.TRAINER.get(node_name if node_name in cfg.TRAINER else "COOP")
+    where = f"TRAINER.{node_name}"
+    common = {
+        "precision": choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
+        "n_ctx": _at_least(node.N_CTX, 0 if node.CTX_INIT else 1, f"{where}.N_CTX", problems),
+        "ctx_init": node.CTX_INIT.replace("_", " ").strip(),
+        "mem_budget": _at_least(cfg.TRAINER.VPT.MEM_BUDGET, 0, "TRAINER.VPT.MEM_BUDGET", problems),
+    }
+    choice(cfg.DATASET.SUBSAMPLE_CLASSES, SUBSETS, "DATASET.SUBSAMPLE_CLASSES", problems)
+    if cfg.TRAIN.CLIP_GRAD_NORM < 0:
+        problems.append(f"TRAIN.CLIP_GRAD_NORM is {cfg.TRAIN.CLIP_GRAD_NORM}; give 0 (off) or more")
+    if node_name == "VPT":
+        common |= _variational(node, trainer, problems)
+    elif trainer == "CoOp":
+        common["class_specific"] = bool(node.CSC)
+        common["position"] = choice(
+            node.CLASS_TOKEN_POSITION, POSITIONS, f"{where}.CLASS_TOKEN_POSITION", problems
+        )
+        if node.CSC and node.CTX_INIT:
+            problems.append(
+                f"{where}.CSC is True but {where}.CTX_INIT {node.CTX_INIT!r} makes one context for "
+                "all classes; drop one of the two"
+            )
+    elif trainer == "CoCoOp":
+        common |= {"posterior": "meta_net", "conditional": True}
+    if problems:
+        raise ConfigError(problems)
+    return PromptConfig(**common)
+
+
+def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, Any]:
+    where = "TRAINER.VPT"
+    for key in ("KL_WEIGHT", "PRIOR_STD"):
+        if node[key] < 0 or (key == "PRIOR_STD" and node[key] == 0):
+            problems.append(f"{where}.{key} is {node[key]}; it must be positive")
+    logvar = node.LOGVAR_INIT
+    if logvar is not None and not isinstance(logvar, int | float):
+        problems.append(f"{where}.LOGVAR_INIT is {logvar!r}; give a number or None")
+    if node.POSTERIOR == "fixed" and logvar is None:
+        problems.append(f"{where}.POSTERIOR 'fixed' needs {where}.LOGVAR_INIT (-7.0: std 0.03)")
+    n_samples = _at_least(node.L, 1, f"{where}.L", problems)
+    return {
+        "posterior": choice(node.POSTERIOR, POSTERIORS, f"{where}.POSTERIOR", problems),
+        "conditional": trainer == "VPT_CoCoOp",
+        "residual": choice(node.RESIDUAL, RESIDUALS, f"{where}.RESIDUAL", problems),
+        "learn_context": bool(node.LEARN_CONTEXT),
+        "logvar_init": logvar,
+        "prior_std": node.PRIOR_STD,
+        "sampler": choice(node.SAMPLER, SAMPLERS, f"{where}.SAMPLER", problems),
+        "n_samples": n_samples,
+        "n_samples_test": _at_least(node.L_TEST, 0, f"{where}.L_TEST", problems) or n_samples,
+        "test_seed": _at_least(node.TEST_SEED, 0, f"{where}.TEST_SEED", problems),
+        "objective": choice(node.OBJECTIVE, OBJECTIVES, f"{where}.OBJECTIVE", problems),
+        "kl_weight": node.KL_WEIGHT,
+        "kl_reduction": choice(node.KL_REDUCTION, KL_REDUCTIONS, f"{where}.KL_REDUCTION", problems),
+    }
+
+
+def choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
+    """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], 1, 0.4)
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        problems.append(f"{where} is {value!r}; choose from {', '.join(map(str, allowed))}{hint}")
+    return value
+
+
+def _at_least(value: int, least: int, where: str, problems: list[str]) -> int:
+    if value < least:
+        problems.append(f"{where} is {value}; it must be at least {least}")
+    return value

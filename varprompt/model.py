@@ -1,0 +1,212 @@
+"""CLIP with learned prompts: frozen towers, prompt learner, temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .clip_io import cast_clip
+from .config import PromptConfig
+from .errors import ConfigError
+from .objective import predictive_log_prob
+from .ops import SAMPLERS
+from .posterior import POSTERIORS, MetaNet, Posterior
+from .prompt import PromptLearner
+from .text import FrozenTextEncoder
+from .tokens import class_tokens, embed_words, encode, text_tokens
+
+
+class FrozenCLIP(nn.Module):
+    """The two towers and the temperature of a CLIP, in the number format of `precision`."""
+
+    def __init__(self, clip_model: Any, precision: str = "fp32", mem_budget: int = 0):
+        super().__init__()
+        self.clip = cast_clip(clip_model, precision).eval().requires_grad_(False)
+        self.encode_text = FrozenTextEncoder(self.clip, mem_budget)
+        self.scale = float(self.clip.logit_scale.detach().float().exp())
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Stay in evaluation mode: batch statistics of the image tower are frozen too."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)`."""
+        return F.normalize(self.clip.encode_image(images).float(), dim=-1)
+
+
+class PromptedCLIP(nn.Module):
+    """Class probabilities from learned prompts.
+
+    Args:
+        clip_model: from `varprompt.clip_io.load_clip`; put into the number format of the config.
+        classnames: C names, in the order of the labels.
+        prompt_config: see `PromptConfig`.
+
+    Raises:
+        ConfigError: class names that do not fit, or a context length that contradicts CTX_INIT.
+    """
+
+    def __init__(self, clip_model: Any, classnames: Sequence[str], prompt_config: PromptConfig):
+        super().__init__()
+        cfg = self.config = prompt_config
+        context = initial_context(clip_model, cfg, len(classnames))
+        self.tokens = class_tokens(
+            clip_model, classnames, context.shape[-2],
+            position=cfg.position, class_specific=cfg.class_specific,
+        )  # fmt: skip
+        self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
+        self.prompt_learner = PromptLearner(
+            context,
+            _posterior(cfg, context, clip_model.text_projection.shape[1]),
+            learn_context=cfg.learn_context,
+            prior_std=cfg.prior_std,
+            sampler=cfg.sampler,
+        ).to(context.device)
+
+    @property
+    def n_dims(self) -> int:
+        """R * D, numbers that the posterior of one prompt is over (1 without a posterior)."""
+        posterior = self.prompt_learner.posterior
+        return posterior.shape[0] * posterior.shape[1] if posterior is not None else 1
+
+    def logits(
+        self,
+        images: Tensor,
+        n_samples: int | None = None,
+        *,
+        eps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits `(L, B, C)`, float32, and kl `(K,)` in nats, for images `(B, 3, H, W)`.
+
+        Args:
+            images: normalised images.
+            n_samples: L; None = the configured number.
+            eps: noise `(L, K, R, D)` to use instead of drawing it.
+            generator: source of the noise; None = torch's global one.
+        """
+        return self.logits_of(
+            self.towers.encode_image(images), n_samples, eps=eps, generator=generator
+        )
+
+    def logits_of(
+        self,
+        features: Tensor,
+        n_samples: int | None = None,
+        *,
+        eps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same from unit-norm image features `(B, E)`."""
+        n_samples = n_samples or self.config.n_samples
+        sample = self.prompt_learner(n_samples, features, eps=eps, generator=generator)
+        text = self._encode(sample.contexts)
+        return _compare(features, text, self.towers.scale), sample.kl
+
+    def _encode(self, contexts: Tensor) -> Tensor:
+        """Text features `(L, K, C, E)` of contexts `(L, K, ...)`."""
+        text = self.towers.encode_text(contexts.flatten(0, 1), self.tokens)
+        return text.unflatten(0, contexts.shape[:2])
+
+    @torch.no_grad()
+    def predictor(self, n_samples: int | None = None, seed: int | None = None) -> Predictor:
+        """What classifies a test set: log-probabilities `(B, C)` from image features `(B, E)`.
+
+        The noise is drawn here, once, from `seed`: a prediction is a function of the checkpoint,
+        whatever the batch size and order. Prompts that ignore the image are encoded once.
+        """
+        cfg, learner = self.config, self.prompt_learner
+        n_samples = n_samples or cfg.n_samples_test
+        device = learner.ctx.device
+        generator = torch.Generator().manual_seed(cfg.test_seed if seed is None else seed)
+        probe = torch.zeros(1, self.towers.clip.text_projection.shape[1], device=device)
+        eps = self._test_noise(n_samples, generator)
+        if not learner.conditional:
+            text = self._encode(learner(n_samples, probe, eps=eps).contexts)
+            return Predictor(lambda features: _compare(features, text, self.towers.scale))
+
+        def logits(features: Tensor) -> Tensor:
+            shared = None if eps is None else eps.expand(-1, len(features), -1, -1)
+            return self.logits_of(features, n_samples, eps=shared)[0]
+
+        return Predictor(logits)
+
+    def _test_noise(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
+        """Noise `(L, 1, R, D)`, the same on every device; None without a posterior."""
+        posterior = self.prompt_learner.posterior
+        if posterior is None:
+            return None
+        draw = SAMPLERS[self.config.sampler]
+        eps = draw((n_samples, 1, *posterior.shape), dtype=torch.float32,
+                   device=torch.device("cpu"), generator=generator)  # fmt: skip
+        return eps.to(self.prompt_learner.ctx.device)
+
+
+class Predictor:
+    """Log of the predictive class probabilities `(B, C)` for image features `(B, E)`."""
+
+    def __init__(self, logits: Callable[[Tensor], Tensor]):
+        self._logits = logits
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Average the probabilities of the L samples."""
+        return predictive_log_prob(self._logits(features))
+
+
+@torch.no_grad()
+def zero_shot(towers: FrozenCLIP, classnames: Sequence[str], templates: Sequence[str]) -> Predictor:
+    """Classifier from hand-written prompts, an ensemble if there are several templates.
+
+    Features are averaged over templates, each of unit norm, and normalised again.
+
+    Raises:
+        ConfigError: texts that do not fit the context length.
+    """
+    names = [name.replace("_", " ") for name in classnames]
+    texts = [template.format(name) for template in templates for name in names]
+    tokens = text_tokens(towers.clip, texts)
+    width = towers.clip.ln_final.weight.shape[0]
+    nothing = towers.clip.token_embedding.weight.new_zeros(1, 0, width)
+    text = towers.encode_text(nothing, tokens).unflatten(1, (len(templates), len(names)))
+    text = F.normalize(text.mean(1), dim=-1)[:, None]  # (1, 1, C, E)
+    return Predictor(lambda features: _compare(features, text, towers.scale))
+
+
+def initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:
+    """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp.
+
+    Raises:
+        ConfigError: words that are not one token each (the prompt would be misaligned).
+    """
+    weight = clip_model.token_embedding.weight
+    if cfg.ctx_init:
+        n_words = len(cfg.ctx_init.split())
+        if len(encode(cfg.ctx_init)) != n_words:
+            raise ConfigError(
+                f"CTX_INIT {cfg.ctx_init!r} has {n_words} words but {len(encode(cfg.ctx_init))} "
+                "tokens; use words that are one token each"
+            )
+        return embed_words(clip_model, cfg.ctx_init)
+    shape = (n_classes,) if cfg.class_specific else ()
+    return (torch.randn(*shape, cfg.n_ctx, weight.shape[1]) * 0.02).to(weight.device)
+
+
+def _posterior(cfg: PromptConfig, context: Tensor, feature_width: int) -> Posterior | None:
+    if not cfg.posterior:
+        return None
+    n_ctx, width = context.shape[-2:]
+    family = MetaNet if cfg.posterior == "meta_net" else POSTERIORS[cfg.posterior]
+    rows = n_ctx if cfg.residual == "per_token" else 1
+    return family(rows, width, feature_width if cfg.conditional else 0, cfg.logvar_init)
+
+
+def _compare(features: Tensor, text: Tensor, scale: float) -> Tensor:
+    """Scaled cosines `(L, B, C)` of features `(B, E)` and text `(L, K, C, E)`, K in {1, B}."""
+    if text.shape[1] == 1:
+        return scale * features @ text[:, 0].transpose(-2, -1)
+    return scale * torch.einsum("be,lbce->lbc", features, text)

@@ -1,0 +1,68 @@
+"""Training objective and predictive distribution (arXiv 2210.02390 and the authors' code)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+OBJECTIVES = ("iwae", "elbo")
+KL_REDUCTIONS = ("mean", "sum", "elbo")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Which bound on the likelihood, and the factor in front of the KL in nats."""
+
+    objective: str = "iwae"
+    kl_scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Scalars: `loss` = `nll` + kl_scale * `kl`; `kl` in nats, averaged over the K posteriors."""
+
+    loss: Tensor
+    nll: Tensor
+    kl: Tensor
+
+
+def kl_scale(weight: float, reduction: str, n_dims: int, n_train: int) -> float:
+    """Factor in front of the KL summed over its `n_dims` dimensions.
+
+    "mean" averages it over dimensions (the authors' published runs, weight 0.001), "sum" takes it
+    whole, "elbo" divides it by the number of training images: then the mean loss over images is
+    the negative evidence lower bound per image of a residual shared by all images.
+    """
+    return weight / {"mean": n_dims, "sum": 1, "elbo": n_train}[reduction]
+
+
+def predictive_log_prob(logits: Tensor) -> Tensor:
+    """Log of the class probabilities averaged over samples: `(L, B, C)` -> `(B, C)`, float32."""
+    log_prob = F.log_softmax(logits.float(), dim=-1)
+    return log_prob.logsumexp(0) - math.log(len(logits))
+
+
+def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) -> Terms:
+    """Loss of a batch.
+
+    "iwae" is minus the log of the mean likelihood over samples (arXiv 1509.00519; what the
+    authors' code computes), "elbo" minus the mean of the log-likelihoods. With L = 1 both are the
+    cross-entropy.
+
+    Args:
+        logits: `(L, B, C)`.
+        labels: `(B,)`, int64.
+        kl: `(K,)` in nats, summed over dimensions.
+        cfg: which bound and the scale of the KL.
+    """
+    log_prob = F.log_softmax(logits.float(), dim=-1)
+    picked = log_prob.gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]  # (L, B)
+    if cfg.objective == "iwae":
+        nll = (math.log(len(logits)) - picked.logsumexp(0)).mean()
+    else:
+        nll = -picked.mean()
+    mean_kl = kl.mean()
+    return Terms(nll + cfg.kl_scale * mean_kl, nll, mean_kl)
