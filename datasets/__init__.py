@@ -1,1 +1,50 @@
 """The data sets of the CoOp protocol; importing this package registers them with Dassl."""
+
+# ruff: noqa: E402
+from varprompt.compat import ensure_dassl
+
+ensure_dassl()
+
+import importlib.util
+
+from .caltech101 import Caltech101
+from .dtd import DescribableTextures
+from .eurosat import EuroSAT
+from .fgvc_aircraft import FGVCAircraft
+from .folder import Folder
+from .food101 import Food101
+from .imagenet import ImageNet
+from .imagenet_a import ImageNetA
+from .imagenet_r import ImageNetR
+from .imagenet_sketch import ImageNetSketch
+from .imagenetv2 import ImageNetV2
+from .oxford_flowers import OxfordFlowers
+from .oxford_pets import OxfordPets
+from .stanford_cars import StanfordCars
+from .sun397 import SUN397
+from .ucf101 import UCF101
+
+for _name in ("digits", "rendered"):
+    if importlib.util.find_spec(f".{_name}", __name__):
+        importlib.import_module(f".{_name}", __name__)
+
+COOP_DATASETS = (
+    ImageNet,
+    Caltech101,
+    OxfordPets,
+    StanfordCars,
+    OxfordFlowers,
+    Food101,
+    FGVCAircraft,
+    SUN397,
+    DescribableTextures,
+    EuroSAT,
+    UCF101,
+    ImageNetV2,
+    ImageNetSketch,
+    ImageNetA,
+    ImageNetR,
+)
+"""The 15 data sets of the protocol in the order of its tables."""
+
+__all__ = ["COOP_DATASETS", "Folder"]

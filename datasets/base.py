@@ -5,12 +5,15 @@ import os
 
 from dassl.data.datasets import DatasetBase, Datum
 
-from varprompt.errors import ConfigError, DataError
+from varprompt.config import SUBSETS
+from varprompt.errors import DataError
 
 from .caches import read_coop_pickle
-from .splits import SUBSAMPLES, Item, Split, check_split, read_split, subsample_classes
+from .rules import one_of, subsample_classes
+from .splits import Item, Split, check_split, read_split
 
 MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
+ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared
 
 
 def announce(message: str) -> None:
@@ -60,11 +63,7 @@ class FewShotDataset(DatasetBase):
             ConfigError: if an option has no meaning.
             DataError: if files are missing, damaged or contradictory; lists all of them.
         """
-        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
-        if subsample not in SUBSAMPLES:
-            raise ConfigError(
-                f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose from {list(SUBSAMPLES)}"
-            )
+        subsample = one_of(cfg.DATASET.SUBSAMPLE_CLASSES, SUBSETS, "DATASET.SUBSAMPLE_CLASSES")
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
@@ -153,12 +152,13 @@ class FewShotDataset(DatasetBase):
             path = self.dataset_dir
             if self.split_file:
                 announce(
-                    f"ATTENTION: {self.split_file} is missing from {path}. A split was drawn "
+                    f"{ATTENTION}{self.split_file} is missing from {path}. A split was drawn "
                     "instead. It is NOT the official one: do not compare with published figures. "
                     f"Official file: {self.sources.get(self.split_file, 'see DATASETS.md')}"
                 )
-        check_split(split, f"{type(self).__name__}: {path} and its images disagree",
-                    self.file_names)
+        check_split(
+            split, f"{type(self).__name__}: {path} and its images disagree", self.file_names
+        )
         self._compare_with_published(split)
         return split
 
@@ -168,7 +168,7 @@ class FewShotDataset(DatasetBase):
         pairs = zip([*sizes, n_classes], [*self.sizes, self.n_classes], strict=True)
         if any(wanted not in (None, got) for got, wanted in pairs):
             announce(
-                f"ATTENTION: {type(self).__name__} has {sizes} train, val, test images of "
+                f"{ATTENTION}{type(self).__name__} has {sizes} train, val, test images of "
                 f"{n_classes} classes; published figures are for {list(self.sizes)} of "
                 f"{self.n_classes}"
             )
@@ -195,7 +195,8 @@ class FewShotDataset(DatasetBase):
         lists = read_coop_pickle(cache, self.anchor)
         chosen = {part: lists.get(part, []) for part in ("train", "val")}
         foreign = [
-            item for part, items in chosen.items()
+            item
+            for part, items in chosen.items()
             for item in set(items) - set(getattr(split, part))
         ]
         if foreign or not chosen["train"]:

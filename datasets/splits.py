@@ -1,22 +1,16 @@
-"""Splits of a data set into train, val and test: their file format, their checks, their rules.
+"""Splits of a data set into train, val and test: their file format and their checks.
 
 A split is three lists of :class:`Item`, the very triples of CoOp's ``split_zhou_*.json``.
 """
 
 import json
-import math
-import random
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from varprompt.errors import ConfigError, DataError
+from varprompt.errors import DataError
 
-SPLIT_SEED = 0  # of the splits built here; theirs alone, so that no other draw depends on them
-SUBSAMPLES = ("all", "base", "new")
 SHOWN = 10  # examples in a report of problems
-
-T = TypeVar("T")
 
 
 class Item(NamedTuple):
@@ -150,6 +144,8 @@ def _check_labels(split: Split, problems: Problems) -> None:
             names[label].add(name)
     for label, found in sorted(names.items()):
         shown = ", ".join(repr(name) for name in sorted(found))
+        if label < 0:
+            problems.add("negative labels", f"{label} ({shown})")
         if len(found) > 1:
             problems.add("labels with more than one class name", f"{label}: {shown}")
         for part in ("train", "test"):
@@ -173,79 +169,3 @@ def _check_paths(
                 folders[folder] = set(file_names(folder))
             if name not in folders[folder]:
                 problems.add(f"{part} images that do not exist", repr(path))
-
-
-def subsample_classes(split: Split, subsample: str) -> Split:
-    """Keep the first half of the classes ("base", the larger one), the second ("new"), or "all".
-
-    Labels are renumbered from 0 in their order; names and paths are kept.
-
-    Raises:
-        ConfigError: if ``subsample`` is unknown or selects no class.
-    """
-    if subsample not in SUBSAMPLES:
-        raise ConfigError(
-            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose from {list(SUBSAMPLES)}"
-        )
-    if subsample == "all":
-        return split
-    labels = sorted({item.label for item in split.train})
-    half = math.ceil(len(labels) / 2)
-    selected = labels[:half] if subsample == "base" else labels[half:]
-    if not selected:
-        raise ConfigError(
-            f"DATASET.SUBSAMPLE_CLASSES {subsample!r} selects none of {len(labels)} classes"
-        )
-    renumbered = {label: new for new, label in enumerate(selected)}
-    return Split(
-        *(
-            [item._replace(label=renumbered[item.label]) for item in items
-             if item.label in renumbered]
-            for items in split
-        )
-    )
-
-
-def group_by(items: Iterable[T], key: Callable[[T], Hashable]) -> dict[Hashable, list[T]]:
-    """Group items by key, keys in order of first appearance."""
-    groups: dict[Hashable, list[T]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
-    return groups
-
-
-def split_50_20_30(items: list[Item], where: str) -> Split:
-    """Divide every class at random into 50 % train, 20 % val and 30 % test, each rounded.
-
-    Raises:
-        DataError: if a class is too small to give every part an image.
-    """
-    rng, problems, split = random.Random(SPLIT_SEED), Problems(), Split([], [], [])
-    for group in group_by(items, lambda item: item.label).values():
-        rng.shuffle(group)
-        n_train, n_val = round(len(group) * 0.5), round(len(group) * 0.2)
-        parts = group[:n_train], group[n_train : n_train + n_val], group[n_train + n_val :]
-        if not all(parts):
-            problems.add("classes too small", f"{group[0].classname!r}: {len(group)} images")
-        for target, part in zip(split, parts, strict=True):
-            target.extend(part)
-    problems.raise_if_any(f"{where}: cannot be divided into 50 % train, 20 % val, 30 % test")
-    return split
-
-
-def split_80_20(trainval: list[Item], test: list[Item], where: str) -> Split:
-    """Divide every class of ``trainval`` at random into 80 % train and 20 % val, rounded.
-
-    Raises:
-        DataError: if a class is too small to give both parts an image.
-    """
-    rng, problems, split = random.Random(SPLIT_SEED), Problems(), Split([], [], test)
-    for group in group_by(trainval, lambda item: item.label).values():
-        rng.shuffle(group)
-        n_val = round(len(group) * 0.2)
-        if not 0 < n_val < len(group):
-            problems.add("classes too small", f"{group[0].classname!r}: {len(group)} images")
-        split.val.extend(group[:n_val])
-        split.train.extend(group[n_val:])
-    problems.raise_if_any(f"{where}: cannot be divided into 80 % train and 20 % val")
-    return split

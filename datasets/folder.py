@@ -1,0 +1,68 @@
+"""A data set of your own: no code, only DATASET.PATH."""
+
+import os
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from varprompt.errors import ConfigError
+
+from .base import FewShotDataset
+from .splits import Item, Split
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+@DATASET_REGISTRY.register()
+class Folder(FewShotDataset):
+    """Folders train/class, test/class and, if wanted, val/class; or a split file.
+
+    ``DATASET.PATH`` is that folder or a split JSON with paths relative to its own folder, absolute
+    or under DATASET.ROOT. Classes are called like their folders and numbered in sorted order.
+    """
+
+    sources = {
+        "train/<class name>/": "training images (.jpg, .png, ...)",
+        "val/<class name>/": "validation images, not required",
+        "test/<class name>/": "test images; or set DATASET.PATH to a split JSON",
+    }
+
+    def prepare(self, cfg) -> None:
+        """Go to DATASET.PATH.
+
+        Raises:
+            ConfigError: if it is empty.
+        """
+        if not cfg.DATASET.PATH:
+            raise ConfigError(
+                "DATASET.PATH is empty; set it to a folder with train/, test/ and, if wanted, "
+                "val/, or to a split JSON (see configs/datasets/custom.yaml)"
+            )
+        path = os.path.normpath(os.path.join(self.root, os.path.expanduser(cfg.DATASET.PATH)))
+        if path.endswith(".json"):
+            path, self.split_file = os.path.split(path)
+        self.dataset_dir = self.image_dir = path
+
+    def build_split(self) -> Split:
+        """Read the folders.
+
+        Raises:
+            DataError: if train or test is missing, or DATASET.PATH names a JSON that is.
+        """
+        if self.split_file:
+            raise self.missing(self.split_file)
+        labels = {name: label for label, name in enumerate(self.folder_names("train"))}
+        has_val = os.path.isdir(os.path.join(self.image_dir, "val"))
+        return Split(
+            self._read("train", labels),
+            self._read("val", labels) if has_val else [],
+            self._read("test", labels),
+        )
+
+    def _read(self, part: str, labels: dict[str, int]) -> list[Item]:
+        """Return the images of a part; classes that train lacks get labels behind the others."""
+        return [
+            Item(f"{part}/{folder}/{name}", labels.setdefault(folder, len(labels)), folder)
+            for folder in self.folder_names(part)
+            for name in self.file_names(f"{part}/{folder}")
+            if name.lower().endswith(SUFFIXES)
+        ]
