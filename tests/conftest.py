@@ -1,0 +1,13 @@
+"""The checkout's packages first, then the Dassl that DASSL_ROOT names, else the stand-in."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if os.environ.get("DASSL_ROOT"):
+    sys.path.insert(1, os.environ["DASSL_ROOT"])
+
+from varprompt.compat import ensure_dassl  # noqa: E402 - found by the lines above
+
+ensure_dassl()

@@ -1,0 +1,18 @@
+"""Datasets by name."""
+
+# ruff: noqa: T201 - the printed lines are the log that tools parse
+from __future__ import annotations
+
+from typing import Any
+
+from ...utils import Registry, check_availability
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg: Any) -> Any:
+    """The dataset DATASET.NAME, built from the config."""
+    check_availability(cfg.DATASET.NAME, DATASET_REGISTRY.registered_names(), "DATASET.NAME")
+    if cfg.VERBOSE:
+        print(f"Loading dataset: {cfg.DATASET.NAME}")
+    return DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg)

@@ -1,0 +1,18 @@
+"""Trainers by name."""
+
+# ruff: noqa: T201 - the printed lines are the log that tools parse
+from __future__ import annotations
+
+from typing import Any
+
+from ..utils import Registry, check_availability
+
+TRAINER_REGISTRY = Registry("TRAINER")
+
+
+def build_trainer(cfg: Any) -> Any:
+    """The trainer TRAINER.NAME, built from the config."""
+    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names(), "TRAINER.NAME")
+    if cfg.VERBOSE:
+        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
