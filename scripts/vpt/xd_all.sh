@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Cross-dataset transfer and domain generalisation: trains on ImageNet with every seed and tests on
+# the ten other data sets and the four variants of ImageNet. Failed runs are listed at the end.
+#   usage:   bash scripts/vpt/xd_all.sh [KEY VALUE ...]
+#   example: DATASETS="caltech101 imagenet_r" SEEDS="1 2" bash scripts/vpt/xd_all.sh
+# Environment: as xd_train.sh, and DATASETS (all fourteen targets), SEEDS (1 2 3)
+
+# shellcheck source=scripts/vpt/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+arguments 0 "$@"
+for seed in ${SEEDS:-1 2 3}; do
+    trained=1
+    attempt xd_train.sh "$seed" "$@" || trained=0
+    for dataset in ${DATASETS:-$TRANSFER}; do
+        if ((trained)); then
+            attempt xd_test.sh "$dataset" "$seed" "$@" || true
+        else
+            failures+=("xd_test.sh $dataset $seed (not run: training failed)")
+        fi
+    done
+done
+finish

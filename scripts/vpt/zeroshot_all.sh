@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The zero-shot rows of all tables: base, new and all classes of the eleven data sets, and all
+# classes of the four variants of ImageNet. Failed runs are listed at the end.
+#   usage:   bash scripts/vpt/zeroshot_all.sh [KEY VALUE ...]
+#   example: DATASETS=eurosat bash scripts/vpt/zeroshot_all.sh
+# Environment: as zeroshot.sh, and DATASETS (all fifteen)
+
+# shellcheck source=scripts/vpt/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+arguments 0 "$@"
+for dataset in ${DATASETS:-imagenet $TRANSFER}; do
+    for subset in ${SUBSAMPLE_CLASSES:-all base new}; do
+        if [[ $dataset == imagenet?* && $subset != all ]]; then
+            continue # the variants have no halves
+        fi
+        SUBSAMPLE_CLASSES=$subset attempt zeroshot.sh "$dataset" "$@" || true
+    done
+done
+finish
