@@ -22,7 +22,7 @@ def write_atomic(path: str | os.PathLike, save: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             save(file)
             file.flush()
             os.fsync(file.fileno())

@@ -69,6 +69,11 @@ class PromptedCLIP(nn.Module):
         ).to(context.device)
 
     @property
+    def scale(self) -> float:
+        """Factor in front of the cosines."""
+        return self.towers.scale
+
+    @property
     def n_dims(self) -> int:
         """R * D, numbers that the posterior of one prompt is over (1 without a posterior)."""
         posterior = self.prompt_learner.posterior
@@ -106,7 +111,7 @@ class PromptedCLIP(nn.Module):
         n_samples = n_samples or self.config.n_samples
         sample = self.prompt_learner(n_samples, features, eps=eps, generator=generator)
         text = self._encode(sample.contexts)
-        return _compare(features, text, self.towers.scale), sample.kl
+        return _compare(features, text, self.scale), sample.kl
 
     def _encode(self, contexts: Tensor) -> Tensor:
         """Text features `(L, K, C, E)` of contexts `(L, K, ...)`."""
@@ -122,19 +127,19 @@ class PromptedCLIP(nn.Module):
         """
         cfg, learner = self.config, self.prompt_learner
         n_samples = n_samples or cfg.n_samples_test
-        device = learner.ctx.device
         generator = torch.Generator().manual_seed(cfg.test_seed if seed is None else seed)
-        probe = torch.zeros(1, self.towers.clip.text_projection.shape[1], device=device)
         eps = self._test_noise(n_samples, generator)
-        if not learner.conditional:
-            text = self._encode(learner(n_samples, probe, eps=eps).contexts)
-            return Predictor(lambda features: _compare(features, text, self.towers.scale))
+        if learner.conditional:
+            return Predictor(lambda features: self._text(features, n_samples, eps), self.scale)
+        nothing = learner.ctx.new_zeros(1, self.towers.clip.text_projection.shape[1])
+        text = self._text(nothing, n_samples, eps)
+        return Predictor(lambda features: text, self.scale)
 
-        def logits(features: Tensor) -> Tensor:
-            shared = None if eps is None else eps.expand(-1, len(features), -1, -1)
-            return self.logits_of(features, n_samples, eps=shared)[0]
-
-        return Predictor(logits)
+    def _text(self, features: Tensor, n_samples: int, eps: Tensor | None) -> Tensor:
+        """Text features `(L, K, C, E)` with the same noise `(L, 1, R, D)` for every image."""
+        if eps is not None:
+            eps = eps.expand(-1, len(features), -1, -1)
+        return self._encode(self.prompt_learner(n_samples, features, eps=eps).contexts)
 
     def _test_noise(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
         """Noise `(L, 1, R, D)`, the same on every device; None without a posterior."""
@@ -148,14 +153,29 @@ class PromptedCLIP(nn.Module):
 
 
 class Predictor:
-    """Log of the predictive class probabilities `(B, C)` for image features `(B, E)`."""
+    """Log of the predictive class probabilities `(B, C)` for unit-norm image features `(B, E)`.
 
-    def __init__(self, logits: Callable[[Tensor], Tensor]):
-        self._logits = logits
+    Args:
+        text: features -> text features `(L, K, C, E)`, K in {1, B}.
+        scale: the temperature's inverse.
+    """
 
+    def __init__(self, text: Callable[[Tensor], Tensor], scale: float):
+        self._text = text
+        self._scale = scale
+
+    @torch.no_grad()
     def __call__(self, features: Tensor) -> Tensor:
         """Average the probabilities of the L samples."""
-        return predictive_log_prob(self._logits(features))
+        return predictive_log_prob(_compare(features, self._text(features), self._scale))
+
+    @torch.no_grad()
+    def similarity(self, features: Tensor) -> float:
+        """Mean cosine between the texts of different classes, for the first sample and image."""
+        text = self._text(features[:1])[0, 0]  # (C, E)
+        n_classes = len(text)
+        total = text.sum(0).square().sum().item()
+        return (total - n_classes) / max(1, n_classes * (n_classes - 1))
 
 
 @torch.no_grad()
@@ -174,7 +194,7 @@ def zero_shot(towers: FrozenCLIP, classnames: Sequence[str], templates: Sequence
     nothing = towers.clip.token_embedding.weight.new_zeros(1, 0, width)
     text = towers.encode_text(nothing, tokens).unflatten(1, (len(templates), len(names)))
     text = F.normalize(text.mean(1), dim=-1)[:, None]  # (1, 1, C, E)
-    return Predictor(lambda features: _compare(features, text, towers.scale))
+    return Predictor(lambda features: text, towers.scale)
 
 
 def initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:

@@ -1,0 +1,229 @@
+"""Train and test prompt learners: CoOp's command line.
+
+python train.py --root DATA --trainer VPT --seed 1 \
+        --dataset-config-file configs/datasets/digits.yaml \
+        --config-file configs/trainers/VPT/embedded.yaml \
+        --output-dir output/digits TRAINER.VPT.L 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+EXIT_BAD_INPUT = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """CoOp's flags; everything after them is KEY VALUE pairs of the configuration."""
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
+    p.add_argument("--output-dir", default="", help="where log, results and checkpoints go")
+    p.add_argument("--resume", default="", help="go on from another run's folder")
+    p.add_argument("--seed", type=int, default=None, help="0 or more makes the run repeatable")
+    p.add_argument("--source-domains", nargs="+", help=argparse.SUPPRESS)
+    p.add_argument("--target-domains", nargs="+", help=argparse.SUPPRESS)
+    p.add_argument("--transforms", nargs="+", help="training transforms (INPUT.TRANSFORMS)")
+    p.add_argument("--config-file", default="", help="configs/trainers/TRAINER/NAME.yaml")
+    p.add_argument("--dataset-config-file", default="", help="configs/datasets/NAME.yaml")
+    p.add_argument("--trainer", default="", help="VPT, VPT_CoCoOp, CoOp, CoCoOp, ZeroshotCLIP ...")
+    p.add_argument("--backbone", default="", help="CLIP name, e.g. ViT-B/16, or embedded")
+    p.add_argument("--head", default="", help=argparse.SUPPRESS)
+    p.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
+    p.add_argument("--model-dir", default="", help="--output-dir of the training run")
+    p.add_argument("--load-epoch", type=int, help="epoch to load; default: best or last")
+    p.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    p.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="e.g. TRAINER.VPT.L 20"
+    )
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one training or test; returns the exit code."""
+    from varprompt.errors import VarPromptError
+
+    args = parser().parse_args(argv)
+    try:
+        return run(args)
+    except VarPromptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build the configuration, seed, log, train or test."""
+    from varprompt.compat import check_local_packages, ensure_dassl
+
+    description = ensure_dassl()
+    check_local_packages()
+    cfg = setup_cfg(args)
+
+    import torch
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    import datasets  # noqa: F401  registers the data sets
+    import trainers.baselines  # noqa: F401  registers the trainers
+    from varprompt.runlog import tee_stdout
+
+    check_names(cfg, args)
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        torch.backends.cudnn.benchmark = True
+    with sole_user(cfg.OUTPUT_DIR):
+        if already_done(cfg, args):
+            return 0
+        with tee_stdout(Path(cfg.OUTPUT_DIR, "log.txt")):
+            print_run(args, cfg, description)
+            trainer = build_trainer(cfg)
+            if args.eval_only:
+                trainer.load_model(args.model_dir, epoch=args.load_epoch)
+                trainer.test()
+            elif not args.no_train:
+                trainer.train()
+    return 0
+
+
+def setup_cfg(args: argparse.Namespace) -> Any:
+    """Defaults, data set file, trainer file, flags, KEY VALUE pairs, in this order; frozen.
+
+    Raises:
+        ConfigError: a file, key, value or name that does not exist or does not fit.
+    """
+    from dassl.config import get_cfg_default
+
+    from varprompt.config import extend_cfg
+    from varprompt.errors import ConfigError
+    from varprompt.overrides import merge_file, merge_pairs
+
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    for file in filter(None, (args.dataset_config_file, args.config_file)):
+        merge_file(cfg, file)
+    flags = {
+        "DATASET.ROOT": os.path.abspath(os.path.expanduser(args.root)) if args.root else None,
+        "OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed,
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms, "TRAINER.NAME": args.trainer,
+        "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
+    }  # fmt: skip
+    merge_pairs(cfg, [x for k, v in flags.items() if v not in (None, "") for x in (k, v)])
+    merge_pairs(cfg, args.opts)
+    if not cfg.OUTPUT_DIR:
+        raise ConfigError("OUTPUT_DIR is empty; give --output-dir FOLDER")
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
+    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
+        del cfg.TRAINER[name]  # options of Dassl's own trainers
+    cfg.freeze()
+    return cfg
+
+
+def check_names(cfg: Any, args: argparse.Namespace) -> None:
+    """Find out before any work whether the run can be.
+
+    Raises:
+        ConfigError: unknown trainer or data set, or no model to test.
+    """
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY
+
+    from varprompt.config import choice
+    from varprompt.errors import ConfigError
+
+    problems: list[str] = []
+    for value, registry, key, flag in (
+        (cfg.TRAINER.NAME, TRAINER_REGISTRY, "TRAINER.NAME", "--trainer"),
+        (cfg.DATASET.NAME, DATASET_REGISTRY, "DATASET.NAME", "--dataset-config-file"),
+    ):
+        choice(value, registry.registered_names(), f"{key} ({flag})", problems)
+    if args.eval_only and not args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+        problems.append(
+            "--eval-only needs --model-dir, the --output-dir of the training run; without it an "
+            "untrained prompt would be tested"
+        )
+    if problems:
+        raise ConfigError(problems)
+
+
+@contextmanager
+def sole_user(folder: str) -> Iterator[None]:
+    """Hold the lock of an output folder.
+
+    Raises:
+        ConfigError: another run holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    from varprompt.errors import ConfigError
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(folder, ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another run is writing to {folder}: wait for it, or give another --output-dir"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def already_done(cfg: Any, args: argparse.Namespace) -> bool:
+    """Whether the output folder holds the results of this very run.
+
+    Raises:
+        ConfigError: it holds those of another configuration.
+    """
+    from trainers.state import file_sha256, model_file
+    from varprompt.errors import ConfigError
+    from varprompt.overrides import difference
+    from varprompt.results import FILE_NAME, read_results
+
+    results = read_results(cfg.OUTPUT_DIR)
+    if results is None:
+        return False
+    file = Path(cfg.OUTPUT_DIR, FILE_NAME)
+    changes = difference(results.get("config", ""), cfg.dump())
+    if changes:
+        raise ConfigError(
+            f"{file} holds the results of another configuration ({'; '.join(changes[:10])}): give "
+            "another --output-dir, or delete the folder"
+        )
+    if args.eval_only and args.model_dir:
+        model = model_file(args.model_dir, args.load_epoch)
+        if results.get("checkpoint_sha256") != file_sha256(model):
+            return False
+    print(f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to run again")
+    return True
+
+
+def print_run(args: argparse.Namespace, cfg: Any, dassl: str) -> None:
+    """Head of the log: arguments, configuration, versions."""
+    from varprompt.results import provenance
+
+    where = provenance()
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    lines = ["***************", "** Arguments **", "***************"]
+    lines += [f"{key}: {value}" for key, value in sorted(vars(args).items())]
+    lines += ["************", "** Config **", "************", str(cfg)]
+    lines += [f"Versions: {versions}; {dassl}; commit {where['git_commit'] or 'unknown'}"]
+    if cfg.SEED >= 0:
+        lines += [f"Setting fixed seed: {cfg.SEED}"]
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

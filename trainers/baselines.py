@@ -1,0 +1,70 @@
+"""The methods that VPT is compared with, numerically what their authors' code computes."""
+
+from dassl.engine import TRAINER_REGISTRY
+
+from varprompt.model import FrozenCLIP, Predictor, zero_shot
+
+from .base import PromptTrainer
+
+TEMPLATES = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+DEFAULT_TEMPLATE = "a photo of a {}."
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(PromptTrainer):
+    """Context vectors learned as a point (arXiv 2109.01134); options in TRAINER.COOP."""
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Context vectors shifted by a network of the image (arXiv 2203.05557); TRAINER.COCOOP."""
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(PromptTrainer):
+    """CLIP with one hand-written prompt per data set; nothing is trained."""
+
+    def templates(self) -> list[str]:
+        """Prompts with a {} for the class name."""
+        return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
+
+    def build_model(self) -> None:
+        """Load the towers only."""
+        config = self.prompt_config
+        self.towers = FrozenCLIP(self.load_clip(), config.precision, config.mem_budget)
+
+    def predictor(self) -> Predictor:
+        """Classifier from the class names."""
+        return zero_shot(self.towers, self.dm.dataset.classnames, self.templates())
+
+    def train(self) -> None:
+        """Test: there is nothing to train."""
+        self.note("ZeroshotCLIP has nothing to train, it is tested only")
+        self.test()
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """CLIP with an ensemble of prompts, features averaged."""
+
+    def templates(self) -> list[str]:
+        """Seven generic prompts, and the data set's own except for ImageNet."""
+        own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
+        return [*ENSEMBLE, *own]

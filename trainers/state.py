@@ -1,0 +1,165 @@
+"""Checkpoints of a run in Dassl's folders: what was learned, and what a resumed run needs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from varprompt import checkpoint
+from varprompt.errors import CheckpointError, ConfigError
+from varprompt.learner_state import load_learner
+from varprompt.overrides import difference
+
+_NAME = "prompt_learner"
+_RESUME, _RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
+
+
+def model_file(run: str | os.PathLike, epoch: int | None = None) -> Path:
+    """The model of `epoch` in a run's folder; without `epoch` the best, else the last.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = Path(run, _NAME)
+    numbered = {
+        int(p.name.rpartition("-")[2]): p
+        for p in folder.glob("model.pth.tar-*")
+        if p.name.rpartition("-")[2].isdigit()
+    }
+    best = folder / "model-best.pth.tar"
+    if epoch is not None and epoch in numbered:
+        return numbered[epoch]
+    if epoch is None and best.is_file():
+        return best
+    if epoch is None and numbered:
+        return numbered[max(numbered)]
+    wanted = "trained model" if epoch is None else f"model of epoch {epoch}"
+    raise CheckpointError(
+        f"there is no {wanted} in {folder} (epochs there: {sorted(numbered) or 'none'}): "
+        "--model-dir must be the --output-dir of a finished training run"
+    )
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class CheckpointMixin:
+    """Overrides of Dassl's `save_model`, `load_model` and `resume_model_if_exist`."""
+
+    loaded_epoch = 0
+    checkpoint_sha256 = ""
+
+    def state(self, epoch: int, batch: int = 0, val_result: float | None = None) -> dict[str, Any]:
+        """All of a run after `epoch` whole epochs and `batch` batches of the next."""
+        learner = self.model.prompt_learner
+        return {
+            "state_dict": learner.state_dict(),
+            "epoch": epoch,
+            "batch": batch,
+            "optimizer": self.optim.state_dict(),
+            "scheduler": self.sched.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "noise": self.noise.get_state(),
+            "seed": self.seed,
+            "best_result": float(self.best_result),
+            "val_result": None if val_result is None else float(val_result),
+            "trainer": self.cfg.TRAINER.NAME,
+            "classnames": list(self.dm.dataset.classnames),
+            "config": self.cfg.dump(),
+        }
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Write ``model.pth.tar-<epoch + 1>``, or the best model, and note its name."""
+        folder = Path(directory, _NAME)
+        name = model_name or f"model.pth.tar-{epoch + 1}"
+        checkpoint.write(self.state(epoch + 1, val_result=val_result), folder / name)
+        newest = f"{name}\n".encode()
+        checkpoint.write_atomic(folder / "checkpoint", lambda file: file.write(newest))
+        self.note(f"Checkpoint saved to {folder / name}")
+
+    def save_resume_state(self, epoch: int, batch: int) -> None:
+        """Write the state of the run, keeping the one before."""
+        folder = Path(self.output_dir, _NAME)
+        if (folder / _RESUME).exists():
+            os.replace(folder / _RESUME, folder / _RESUME_BEFORE)
+        checkpoint.write(self.state(epoch, batch), folder / _RESUME)
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Restore the newest readable state in `directory`; returns the epoch to go on with.
+
+        Raises:
+            ConfigError: the run in `directory` had another configuration.
+            CheckpointError: there are states, but none is readable.
+        """
+        folder = Path(directory, _NAME)
+        files = [folder / n for n in (_RESUME, _RESUME_BEFORE) if (folder / n).is_file()]
+        if not files:
+            self.note("No checkpoint found, train from scratch")
+            return 0
+        state = None
+        for file in files:
+            try:
+                state = checkpoint.read(file)
+                break
+            except CheckpointError as error:
+                self.note(f"{error}; trying the one before")
+        if state is None:
+            raise CheckpointError(
+                f"no readable state in {folder}: move the folder away to train from scratch"
+            )
+        self._restore(state, file)
+        return state["epoch"]
+
+    def _restore(self, state: dict[str, Any], file: Path) -> None:
+        changes = difference(state["config"], self.cfg.dump())
+        if changes:
+            raise ConfigError(
+                f"{file.parent.parent} holds an unfinished run with another configuration "
+                f"({'; '.join(changes[:10])}): use its options, or another --output-dir"
+            )
+        load_learner(self.model.prompt_learner, state, str(file), self.dm.dataset.classnames)
+        self.optim.load_state_dict(state["optimizer"])
+        self.sched.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.noise.set_state(state["noise"])
+        self.best_result = state["best_result"]
+        self.seed = self.train_loader_x.batch_sampler.seed = state["seed"]
+        self.first_batch = state["batch"]
+        self.note(
+            f"Found checkpoint at {file} (will resume training)\n"
+            f"Previous epoch: {state['epoch']}, batches of the next: {state['batch']}"
+        )
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load ``model.pth.tar-<epoch>`` of a run; without `epoch` its best or last model.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+        """
+        if not directory:
+            self.note("Note that load_model() is skipped as no pretrained model is given")
+            return
+        file = model_file(directory, epoch)
+        found = self.load_weights(self.model.prompt_learner, str(file))
+        self.loaded_epoch = int(found.get("epoch", 0))
+        self.checkpoint_sha256 = file_sha256(file)
+        self.note(f'Loading weights to {_NAME} from "{file}" (epoch = {self.loaded_epoch})')
+
+    def load_weights(self, learner: nn.Module, file: str) -> dict[str, Any]:
+        """Fill the learner from a checkpoint file, all or nothing; returns the checkpoint."""
+        found = checkpoint.read(file)
+        load_learner(learner, found, file, self.dm.dataset.classnames)
+        return found

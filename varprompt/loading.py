@@ -1,0 +1,78 @@
+"""Training batches whose order and augmentation are a function of (seed, epoch, image) alone."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^31) for the purpose that `parts` name; unrelated for other parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (index, seed of that item) in an order that `seed` and `epoch` decide.
+
+    Set `epoch`, and `first_batch` to leave out what an interrupted epoch had already seen.
+    """
+
+    def __init__(self, n_items: int, batch_size: int, seed: int):
+        self.n_items = n_items
+        self.batch_size = min(batch_size, n_items)  # a smaller set makes one short batch
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        return self.n_items // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, "order"))
+        order = torch.randperm(self.n_items, generator=generator).tolist()
+        for batch in range(self.first_batch, len(self)):
+            items = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(i, derive_seed(self.seed, self.epoch, i)) for i in items]
+
+
+class SeededItems(Dataset):
+    """Items of another data set, with the random generators seeded around each access.
+
+    The result does not depend on the number of workers, and the generators of the process are
+    left as they were.
+    """
+
+    def __init__(self, items: Dataset):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        index, seed = key
+        before = random.getstate()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            try:
+                return self.items[index]
+            finally:
+                random.setstate(before)
+
+
+def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
+    """`loader`'s items in `EpochBatches`; the sampler is the new loader's ``batch_sampler``."""
+    n_workers = loader.num_workers
+    return DataLoader(
+        SeededItems(loader.dataset),
+        batch_sampler=EpochBatches(len(loader.dataset), batch_size, seed),
+        num_workers=n_workers,
+        persistent_workers=n_workers > 0,
+        pin_memory=loader.pin_memory,
+    )
