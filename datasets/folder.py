@@ -32,12 +32,13 @@ class Folder(FewShotDataset):
         Raises:
             ConfigError: if it is empty.
         """
-        if not cfg.DATASET.PATH:
+        path = os.path.expanduser(cfg.DATASET.get("PATH", ""))
+        if not path:
             raise ConfigError(
                 "DATASET.PATH is empty; set it to a folder with train/, test/ and, if wanted, "
                 "val/, or to a split JSON (see configs/datasets/custom.yaml)"
             )
-        path = os.path.normpath(os.path.join(self.root, os.path.expanduser(cfg.DATASET.PATH)))
+        path = os.path.normpath(os.path.join(self.root, path))
         if path.endswith(".json"):
             path, self.split_file = os.path.split(path)
         self.dataset_dir = self.image_dir = path

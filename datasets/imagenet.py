@@ -36,7 +36,7 @@ class ImageNet(ImageNetFamily):
     val_is_test = True
 
     def __init__(self, cfg):
-        self._order = one_of(cfg.DATASET.LISTING, LISTINGS, "DATASET.LISTING")
+        self._order = one_of(cfg.DATASET.get("LISTING", LISTINGS[0]), LISTINGS, "DATASET.LISTING")
         super().__init__(cfg)
         self._cache.save()
 

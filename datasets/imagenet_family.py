@@ -22,13 +22,13 @@ def _parse(line: str) -> tuple[str, str]:
 class ImageNetFamily(FewShotDataset):
     """Labels follow the sorted folder names unless :meth:`classes` says otherwise."""
 
-    def classnames(self) -> dict[str, str]:
+    def read_classnames(self) -> dict[str, str]:
         """Return folder -> class name in the order of classnames.txt."""
         return dict(parse_lines(self.need(CLASSNAMES), _parse))
 
     def classes(self, folder: str) -> dict[str, str]:
         """Return class folder -> class name in the order of the labels."""
-        return dict(sorted(self.classnames().items()))
+        return dict(sorted(self.read_classnames().items()))
 
     def read_folder(self, folder: str = "") -> list[Item]:
         """Return the images of all class folders in a folder of ``image_dir``.
@@ -69,7 +69,7 @@ class PartOfImageNet(ImageNetTestSet):
 
     def classes(self, folder: str) -> dict[str, str]:
         """Return the classes that have a folder."""
-        names = self.classnames()
+        names = self.read_classnames()
         return {name: names[name] for name in self.folder_names(folder) if name in names}
 
 
@@ -82,7 +82,7 @@ class NumberedImageNet(ImageNetTestSet):
         Raises:
             DataError: if the file is not sorted, which would give the classes wrong names.
         """
-        names = self.classnames()
+        names = self.read_classnames()
         if list(names) != sorted(names):
             raise DataError(
                 f"{os.path.join(self.dataset_dir, CLASSNAMES)}: the lines must be sorted, because "
