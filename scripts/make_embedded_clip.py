@@ -30,8 +30,9 @@ from torch.nn import functional as F
 from tqdm import trange
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from varprompt.embedded import WEIGHTS, captions, sets, tiny_clip_state_dict, world  # noqa: E402
+from varprompt.embedded import WEIGHTS, captions, sets, tiny_clip_state_dict  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
+from varprompt.embedded.world import draw, load_masks  # noqa: E402
 
 CONTEXT_LENGTH = 24  # the longest caption has 17 tokens; 24 leaves room for 16 learned ones
 PIXEL_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))  # CLIP's, as CoOp's configs have it
@@ -41,23 +42,9 @@ HELD_OUT_SEED = 7  # below 10^6, where no training batch draws from
 HELD_OUT_PER_NAME = 20
 
 
-class Vocabulary:
-    """The few tokens that captions use, numbered from 0 in the order of the full vocabulary.
-
-    Training with 250 rows instead of 49,408 saves a third of the time; the order keeps the
-    end-of-text token the largest number, which is how CLIP finds it.
-    """
-
-    def __init__(self, names: tuple[str, ...]):
-        tokens = clip.tokenize(captions.vocabulary(names), context_length=CONTEXT_LENGTH)
-        self.ids = tokens.unique()
-        self.row = torch.full((int(self.ids.max()) + 1,), -1)
-        self.row[self.ids] = torch.arange(len(self.ids))
-
-    def __call__(self, texts: list[str]) -> Tensor:
-        """Row numbers (B, T), cut behind the longest text."""
-        tokens = clip.tokenize(texts, context_length=CONTEXT_LENGTH)
-        return self.row[tokens[:, : int(tokens.argmax(1).max()) + 1]]
+def tokenize(texts: list[str]) -> Tensor:
+    """CLIP's tokens (B, 24)."""
+    return clip.tokenize(texts, context_length=CONTEXT_LENGTH)
 
 
 def tiny_clip(vocab_size: int) -> CLIP:
@@ -96,14 +83,14 @@ def batch(seed: int, step: int, jitter: float, names: tuple[str, ...]) -> tuple:
     weight = torch.ones(len(names))
     weight[-10:] = 2  # digits come in 15 fonts, and their data set is real: it needs more practice
     labels = torch.multinomial(weight, BATCH, replacement=True, generator=generator)
-    scene = world.draw(labels, generator, jitter=jitter)
+    scene = draw(labels, generator, jitter=jitter)
     pictures = paint(scene, dtype=torch.float32)
     sentences = captions.captions(scene, [names[label] for label in labels], rng)
     template = rng.choice(captions.TEMPLATES) + rng.choice(("", "."))
     return pictures, labels, sentences, [template.format(name) for name in names]
 
 
-def loss_of(model: CLIP, tokens: Vocabulary, pictures: Tensor, labels: Tensor,
+def loss_of(model: CLIP, tokens: captions.Vocabulary, pictures: Tensor, labels: Tensor,
             sentences: list[str], prompts: list[str]) -> Tensor:
     """CLIP's symmetric loss on the captions plus classification among all names.
 
@@ -148,42 +135,48 @@ def save(path: Path, state: dict) -> None:
     write(path, buffer.getvalue())
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train to ``args.steps`` from the checkpoint if there is one."""
-    torch.manual_seed(args.seed)
-    names = world.load_masks().names
-    tokens = Vocabulary(names)
+def resume(checkpoint: Path, model: CLIP, optimizer: torch.optim.Optimizer,
+           plan: dict[str, int]) -> int:
+    """Load an earlier checkpoint of the same plan, if there is one, and return its step."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    made = {key: state[key] for key in plan}
+    if made != plan:
+        sys.exit(f"{checkpoint} was made with {made}, not {plan}; name another --checkpoint")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
+    """Train to ``steps``, from the checkpoint if there is one."""
+    torch.manual_seed(seed)
+    names = load_masks().names
+    tokens = captions.Vocabulary(tokenize, names)
     model = tiny_clip(len(tokens.ids))
-    optimizer, start = optimizer_for(model), 0
-    if args.checkpoint.exists():
-        state = torch.load(args.checkpoint, weights_only=True)
-        if (state["seed"], state["steps"]) != (args.seed, args.steps):
-            sys.exit(f"{args.checkpoint} is of seed {state['seed']} with {state['steps']} steps; "
-                     "give these, or another --checkpoint")
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-    bar = trange(start, args.steps, initial=start, total=args.steps, desc="training", mininterval=5)
+    optimizer = optimizer_for(model)
+    plan = {"seed": seed, "steps": steps, "threads": torch.get_num_threads()}
+    start = resume(checkpoint, model, optimizer, plan)
+    bar = trange(start, steps, initial=start, total=steps, desc="training", mininterval=5)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps)
-        jitter = min(1.0, 0.3 + 0.7 * step / (0.4 * args.steps))  # easy pictures first
-        loss = loss_of(model, tokens, *batch(args.seed, step, jitter, names))
+            group["lr"] = learning_rate(step, steps)
+        jitter = min(1.0, 0.3 + 0.7 * step / (0.4 * steps))  # easy pictures first
+        loss = loss_of(model, tokens, *batch(seed, step, jitter, names))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         model.logit_scale.data.clamp_(max=math.log(100))
         bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
-        if (step + 1) % args.every == 0 or step + 1 == args.steps:
-            save(args.checkpoint, {
-                "model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                "token_ids": tokens.ids, "step": step + 1, "steps": args.steps, "seed": args.seed,
-                "threads": torch.get_num_threads(), "loss": loss.item(),
-            })  # fmt: skip
+        if (step + 1) % every == 0 or step + 1 == steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                     "token_ids": tokens.ids, "step": step + 1, "loss": loss.item()}
+            save(checkpoint, plan | state)
 
 
-def half(model: dict[str, Tensor], token_ids: Tensor) -> dict[str, Tensor]:
+def stored_form(model: dict[str, Tensor], token_ids: Tensor) -> dict[str, Tensor]:
     """The stored form: fp16, and only the token rows that training met."""
     stored = {key: tensor.half().contiguous() for key, tensor in model.items()
               if not key.endswith("num_batches_tracked")}
@@ -192,51 +185,43 @@ def half(model: dict[str, Tensor], token_ids: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def right_half_by_half(model: CLIP, pictures: np.ndarray, labels: np.ndarray,
-                       names: list[str]) -> tuple[float, float]:
-    """Zero-shot accuracy (%) with "a photo of a {}." among the first and among the last half."""
-    prompts = clip.tokenize([f"a photo of a {name}." for name in names],
-                            context_length=CONTEXT_LENGTH)
-    text = F.normalize(model.encode_text(prompts), dim=-1)
-    chunks = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(255).split(500)
-    scores = torch.cat([image_features(model, chunk) for chunk in chunks]) @ text.T
-    labels, middle = torch.from_numpy(labels), (len(names) + 1) // 2
-    new = labels >= middle
-    return (100 * (scores[~new, :middle].argmax(1) == labels[~new]).double().mean().item(),
-            100 * (scores[new, middle:].argmax(1) == labels[new] - middle).double().mean().item())
+def accuracy(model: CLIP, pictures: Tensor, labels: Tensor, names: list[str]) -> float:
+    """Zero-shot accuracy in % of ``names[labels]`` with the prompt "a photo of a {}."."""
+    prompts = tokenize([f"a photo of a {name}." for name in names])
+    image = torch.cat([image_features(model, chunk) for chunk in pictures.float().split(500)])
+    scores = image @ F.normalize(model.encode_text(prompts), dim=-1).T
+    return round(100 * (scores.argmax(1) == labels).double().mean().item(), 1)
 
 
-@torch.no_grad()
 def held_out(model: CLIP) -> float:
-    """Zero-shot accuracy (%) among all names on new pictures of the training world."""
-    names = world.load_masks().names
-    generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+    """Accuracy among all names on new pictures of the training world."""
+    names = load_masks().names
     labels = torch.arange(len(names)).repeat(HELD_OUT_PER_NAME)
-    pictures = paint(world.draw(labels, generator))
-    prompts = clip.tokenize([f"a photo of a {n}." for n in names], context_length=CONTEXT_LENGTH)
-    text = F.normalize(model.encode_text(prompts), dim=-1)
-    scores = image_features(model, pictures.float()) @ text.T
-    return 100 * (scores.argmax(1) == labels).double().mean().item()
+    pictures = paint(draw(labels, torch.Generator().manual_seed(HELD_OUT_SEED)))
+    return accuracy(model, pictures, labels, names)
 
 
 def set_figures(model: CLIP, name: str) -> dict[str, dict[str, float]]:
-    """Zero-shot base and new accuracy (%) of one embedded data set, by part of its split."""
+    """Zero-shot base and new accuracy of one embedded data set, by part of its split."""
     pictures = list(sets.SETS[name].pictures())
-    names = list({p.label: p.classname for p in sorted(pictures, key=lambda p: p.label)}.values())
-    figures = {}
+    classes = dict(sorted({(p.label, p.classname) for p in pictures}))
+    middle, figures = (len(classes) + 1) // 2, {}
     for part in ("val", "test"):
-        chosen = [p for p in pictures if p.part == part]
-        pixels = np.stack([np.broadcast_to(np.atleast_3d(p.pixels), (32, 32, 3)) for p in chosen])
-        labels = np.array([p.label for p in chosen])
-        base, new = right_half_by_half(model, pixels, labels, names)
-        figures[part] = {"base": round(base, 1), "new": round(new, 1)}
+        figures[part] = {}
+        for half_name, half in (("base", range(middle)), ("new", range(middle, len(classes)))):
+            chosen = [p for p in pictures if p.part == part and p.label in half]
+            rgb = [np.broadcast_to(p.pixels.reshape(32, 32, -1), (32, 32, 3)) for p in chosen]
+            figures[part][half_name] = accuracy(
+                model, torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2) / 255,
+                torch.tensor([p.label - half[0] for p in chosen]), [classes[k] for k in half],
+            )
     return figures
 
 
 def export(checkpoint: Path) -> None:
     """Write the weights, measure what was written, and write the provenance beside them."""
     state = torch.load(checkpoint, weights_only=True)
-    data = to_bytes(half(state["model"], state["token_ids"]))
+    data = to_bytes(stored_form(state["model"], state["token_ids"]))
     note = {"sha256": hashlib.sha256(data).hexdigest()}
     described = WEIGHTS.with_suffix(".json")
     write(WEIGHTS, data)
@@ -246,16 +231,15 @@ def export(checkpoint: Path) -> None:
     note |= {
         "command": f"python scripts/make_embedded_clip.py --seed {state['seed']} --steps {planned}"
                    f" --threads {state['threads']}",
-        "steps_done": steps, "steps_planned": planned, "seed": state["seed"],
-        "unfinished": steps < planned, "threads": state["threads"],
+        "steps_done": steps, "steps_planned": planned,
         "date": date.today().isoformat(), "python": platform.python_version(),
         "versions": {p: importlib.metadata.version(p)
                      for p in ("torch", "numpy", "clip-anytorch", "safetensors", "scikit-learn")},
         "tokens_stored": len(state["token_ids"]), "final_training_loss": round(state["loss"], 3),
         "held_out": {
-            "what": f"zero-shot accuracy in % among {len(world.load_masks().names)} names, 'a photo"
+            "what": f"zero-shot accuracy in % among {len(load_masks().names)} names, 'a photo"
                     f" of a {{}}.', {HELD_OUT_PER_NAME} new pictures a name, seed {HELD_OUT_SEED}",
-            "accuracy": round(held_out(model), 1),
+            "accuracy": held_out(model),
         },
         "zero_shot_base_new": {name: set_figures(model, name) for name in sets.SETS},
     }  # fmt: skip
@@ -276,7 +260,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if not args.export_only:
-        train(args)
+        train(args.seed, args.steps, args.checkpoint, args.every)
     export(args.checkpoint)
 
 
