@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[1]
 from parse_test_res import Experiment, Query, main
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def block(accuracy: float, **more: float) -> str:

@@ -30,7 +30,7 @@ STUB = r"""#!/bin/bash
     echo
 } >>"$STUB_RECORD"
 for word in ${STUB_FAILS-}; do
-    if [[ " $* " == *" $word "* ]]; then exit 1; fi
+    if [[ " $* " == *" $word "* ]]; then exit "${STUB_STATUS:-1}"; fi
 done
 """
 
@@ -242,6 +242,12 @@ def test_whole_table_goes_on_after_a_failure_and_lists_it(shell):
         "    base2new_train.sh dtd 2\n"
         "    base2new_test.sh dtd 2 (not run: training failed)\n"
     )
+
+
+def test_interrupted_run_stops_the_whole_table(shell):
+    fails = {"STUB_FAILS": "configs/datasets/dtd.yaml", "STUB_STATUS": "75"}
+    assert shell("vpt/fewshot_all.sh", DATASETS="dtd eurosat", **fails).returncode == 75
+    assert len(shell.calls) == 1
 
 
 # ---------------------------------------------------------------- scripts/test.sh

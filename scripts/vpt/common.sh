@@ -125,11 +125,11 @@ attempt() { # SCRIPT ARGUMENTS...
     need_python
     echo "== $*" >&2
     bash "$root/scripts/vpt/$1" "${@:2}" || status=$?
-    if ((status == 130)); then # interrupted from the keyboard
-        exit 130
-    elif ((status)); then
-        failures+=("$*")
-    fi
+    case $status in
+        0) ;;
+        75 | 130 | 143) exit "$status" ;; # interrupted; the same command goes on from there
+        *) failures+=("$*") ;;
+    esac
     return "$status"
 }
 finish() {
