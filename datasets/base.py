@@ -10,7 +10,7 @@ from varprompt.errors import DataError
 
 from .caches import read_coop_pickle
 from .rules import one_of, subsample_classes
-from .splits import Item, Split, check_split, read_split
+from .splits import Item, Split, check_choice, check_split, read_split
 
 MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
 ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared
@@ -175,38 +175,26 @@ class FewShotDataset(DatasetBase):
 
     def _few_shot(self, split: Split, cfg) -> Split:
         """Choose NUM_SHOTS training and at most four validation images per class."""
-        n_shots = cfg.DATASET.NUM_SHOTS
-        if n_shots < 1:
+        n_train = cfg.DATASET.NUM_SHOTS
+        if n_train < 1:
             return split
-        name = f"shot_{n_shots}-seed_{cfg.SEED}.pkl"
+        n_shots = {"train": n_train, "val": min(n_train, MAX_VAL_SHOTS)}
+        name = f"shot_{n_train}-seed_{cfg.SEED}.pkl"
         cache = os.path.join(self.dataset_dir, "split_fewshot", name)
         if cfg.SEED < 0:
             announce("SEED is not set: the few-shot images differ from run to run")
         elif os.path.isfile(cache):
             announce(f"Loading preprocessed few-shot data from {cache}")
-            return self._cached_choice(cache, split)
+            lists = read_coop_pickle(cache, self.anchor)
+            chosen = {part: lists.get(part, []) for part in n_shots}
+            check_choice(chosen, split, n_shots, cache)
+            return split._replace(**chosen)
         return split._replace(
-            train=self.generate_fewshot_dataset(split.train, num_shots=n_shots),
-            val=self.generate_fewshot_dataset(split.val, num_shots=min(n_shots, MAX_VAL_SHOTS)),
+            **{
+                part: self.generate_fewshot_dataset(getattr(split, part), num_shots=n)
+                for part, n in n_shots.items()
+            }
         )
-
-    def _cached_choice(self, cache: str, split: Split) -> Split:
-        """Return the choice that CoOp stored, if it was made from this very split."""
-        lists = read_coop_pickle(cache, self.anchor)
-        chosen = {part: lists.get(part, []) for part in ("train", "val")}
-        foreign = [
-            item
-            for part, items in chosen.items()
-            for item in set(items) - set(getattr(split, part))
-        ]
-        if foreign or not chosen["train"]:
-            raise DataError(
-                f"{cache}: not chosen from the present split: {len(foreign)} of "
-                f"{sum(map(len, chosen.values()))} images are not in it with this label and "
-                f"name, for example {sorted(foreign)[:10]}. Delete the file to choose anew, or "
-                "restore the split it was made from"
-            )
-        return split._replace(**chosen)
 
     @property
     def anchor(self) -> str:

@@ -4,7 +4,7 @@ A split is three lists of :class:`Item`, the very triples of CoOp's ``split_zhou
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -169,3 +169,38 @@ def _check_paths(
                 folders[folder] = set(file_names(folder))
             if name not in folders[folder]:
                 problems.add(f"{part} images that do not exist", repr(path))
+
+
+def check_choice(
+    chosen: dict[str, list[Item]], split: Split, n_shots: dict[str, int], where: str
+) -> None:
+    """Check that a stored few-shot choice could have been made from this split.
+
+    Args:
+        chosen: part -> its chosen images.
+        split: the full lists.
+        n_shots: part -> images per class; a class with fewer images is chosen whole.
+        where: the file of the choice.
+
+    Raises:
+        DataError: if images are not in the split with this label and name, or a class has another
+            number of images.
+    """
+    problems = Problems()
+    for part, items in chosen.items():
+        known = set(getattr(split, part))
+        for item in items:
+            if item not in known:
+                problems.add(f"{part} images that are not in the split", repr(tuple(item)))
+        wanted = Counter(item.label for item in known)
+        got = Counter(item.label for item in set(items) & known)
+        for label, n_images in sorted(wanted.items()):
+            if got[label] != min(n_images, n_shots[part]):
+                problems.add(
+                    f"classes with another number of {part} images",
+                    f"{label}: {got[label]} instead of {min(n_images, n_shots[part])}",
+                )
+    problems.raise_if_any(
+        f"{where}: not chosen from the present split; delete the file to choose anew, or restore "
+        "the split it was made from"
+    )

@@ -102,6 +102,10 @@ def lines(path: Path, content: list[str]) -> None:
     path.write_text("\n".join(content) + "\n", encoding="utf-8")
 
 
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
 def make(name: str, root: Path) -> Path:
     """Make the images and annotations, without a split file; return the data set's folder."""
     return (_folders if name in FOLDERS else globals()[f"_{name.lower()}"])(name, Path(root))
@@ -297,5 +301,5 @@ def write_split(name: str, top: Path, seed: int = 5) -> dict[str, list]:
     for row in rows:
         seen[row[1]] = seen.get(row[1], -1) + 1
         parts[("train", "train", "val", "test", "train")[seen[row[1]] % 5]].append(row)
-    (top / f"split_zhou_{name}.json").write_text(json.dumps(parts))
+    write_json(top / f"split_zhou_{name}.json", parts)
     return parts

@@ -4,11 +4,12 @@ import os
 import random
 from pathlib import Path
 
-import datasets
 import layouts
 import pytest
 import yaml
 from dassl.data.datasets import DATASET_REGISTRY
+
+import datasets
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("train_x", "val", "test")
