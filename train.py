@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--load-epoch", type=int, help="epoch to load; default: best or last")
     p.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     p.add_argument(
+        "--no-cache", action="store_true",
+        help="encode test images anew; else their features are kept in $VARPROMPT_CACHE or "
+             "~/.cache/varprompt/features (TEST.CACHE_SIZE_GB)",
+    )  # fmt: skip
+    p.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="e.g. TRAINER.VPT.L 20"
     )
     return p
@@ -117,6 +122,7 @@ def setup_cfg(args: argparse.Namespace) -> Any:
         "DATASET.TARGET_DOMAINS": args.target_domains,
         "INPUT.TRANSFORMS": args.transforms, "TRAINER.NAME": args.trainer,
         "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
+        "TEST.CACHE_SIZE_GB": 0 if args.no_cache else None,
     }  # fmt: skip
     merge_pairs(cfg, [x for k, v in flags.items() if v not in (None, "") for x in (k, v)])
     merge_pairs(cfg, args.opts)

@@ -8,37 +8,36 @@ What is replaced of Dassl's TrainerX, and why:
 - `run_epoch`: reads scalars from the device when a line is printed, not at every step; can start
   in the middle of an epoch; prints the learning rate that was used.
 - `save_model`, `load_model`, `resume_model_if_exist`: atomic, without pickled objects, strict.
-- `test`: encodes class texts once; adds likelihood and calibration; writes results.json.
+- `test`: encodes class texts once, images once for all runs; adds likelihood and calibration;
+  writes results.json.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from varprompt.clip_io import input_size, load_clip
 from varprompt.config import prompt_config
+from varprompt.encoding import view_loader
 from varprompt.errors import ConfigError
+from varprompt.features import FeatureCache
 from varprompt.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
 from varprompt.loading import derive_seed, seeded_loader
-from varprompt.model import Predictor, PromptedCLIP
+from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
-from varprompt.results import Tally, write_results
 from varprompt.schedule import build_lr_scheduler
 
+from .evaluation import EvaluationMixin
 from .progress import StepLog
 from .state import CheckpointMixin
 
-_COLLAPSED = 0.999
 
-
-class PromptTrainer(CheckpointMixin, TrainerX):
+class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
     """Trains a `PromptLearner` in front of a frozen CLIP; subclasses are found by their name."""
 
     stop: StopRequest = StopRequest()
@@ -65,6 +64,7 @@ class PromptTrainer(CheckpointMixin, TrainerX):
         self.train_loader_x = seeded_loader(
             self.train_loader_x, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
         )
+        self.feature_cache = FeatureCache(cfg.TEST.CACHE_SIZE_GB * 1e9, self.note)
 
     def load_clip(self) -> Any:
         """The CLIP of the configuration, on the device.
@@ -111,6 +111,18 @@ class PromptTrainer(CheckpointMixin, TrainerX):
         """Train, and on Ctrl-C or SIGTERM save the state and leave with a code of its own."""
         with stop_on_signal() as self.stop:
             super().train()
+
+    def before_train(self) -> None:
+        """Resume if there is something to resume; encode the training views if wanted."""
+        super().before_train()
+        if self.cfg.TRAIN.FEATURE_CACHE:
+            with self.autocast():
+                self.train_loader_x = view_loader(
+                    self.train_loader_x,
+                    self.cfg.TRAIN.FEATURE_CACHE,
+                    self.encode_image,
+                    self.cfg.DATALOADER.TEST.BATCH_SIZE,
+                )
 
     def before_epoch(self) -> None:
         """Draw this epoch's noise from a seed of its own, unless it was restored."""
@@ -159,14 +171,20 @@ class PromptTrainer(CheckpointMixin, TrainerX):
         raise SystemExit(EXIT_RESUMABLE)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images and labels on the device."""
-        return self.parse_batch_test(batch)
+        """Unit-norm image features `(B, E)` and labels `(B,)` on the device."""
+        if "features" in batch:
+            return batch["features"].to(self.device), batch["label"].to(self.device)
+        return self.encode_image(batch["img"]), batch["label"].to(self.device)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device."""
+        return self.towers.encode_image(images.to(self.device))
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One update; the scalars stay on the device."""
-        images, labels = self.parse_batch_train(batch)
-        with torch.autocast(self.device.type, torch.float16, enabled=self._autocast):
-            logits, kl = self.model.logits(images, generator=self.noise)
+        with self.autocast():
+            features, labels = self.parse_batch_train(batch)
+            logits, kl = self.model.logits_of(features, generator=self.noise)
         terms = objective(logits, labels, kl, self.objective)
         self._update(terms.loss)
         hits = predictive_log_prob(logits.detach()).argmax(-1) == labels
@@ -175,9 +193,10 @@ class PromptTrainer(CheckpointMixin, TrainerX):
             scalars |= {"nll": terms.nll, "kl": terms.kl}
         return scalars
 
-    @property
-    def _autocast(self) -> bool:
-        return self.prompt_config.precision == "amp" and self.device.type == "cuda"
+    def autocast(self) -> torch.autocast:
+        """Half precision where torch thinks it safe, for precision "amp" on a GPU."""
+        enabled = self.prompt_config.precision == "amp" and self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.float16, enabled=enabled)
 
     def _update(self, loss: Tensor) -> None:
         self.optim.zero_grad(set_to_none=True)
@@ -189,65 +208,6 @@ class PromptTrainer(CheckpointMixin, TrainerX):
             )
         self.scaler.step(self.optim)
         self.scaler.update()
-
-    def predictor(self) -> Predictor:
-        """What classifies the test images: log-probabilities from image features."""
-        return self.model.predictor()
-
-    @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
-        """Classify a split, print Dassl's lines, write results.json; returns the accuracy."""
-        self.set_model_mode("eval")
-        self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            split = "test"
-        loader = self.val_loader if split == "val" else self.test_loader
-        self.note(f"Evaluate on the *{split}* set")
-        predictor, tally, similarity = self.predictor(), Tally(), None
-        for batch in tqdm(loader, disable=None, desc=split):
-            images, labels = self.parse_batch_test(batch)
-            features = self.towers.encode_image(images)
-            if similarity is None:
-                similarity = predictor.similarity(features)
-            log_prob = predictor(features)
-            self.evaluator.process(log_prob, labels)
-            tally.update(log_prob, labels)
-        if similarity is not None and similarity > _COLLAPSED:
-            warnings.warn(
-                f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}): "
-                "training has collapsed; lower OPTIM.LR or set TRAIN.CLIP_GRAD_NORM 1.0",
-                stacklevel=2,
-            )
-        return self._report(split, tally)
-
-    def _report(self, split: str, tally: Tally) -> float:
-        results = dict(self.evaluator.evaluate())
-        for name, value in results.items():
-            if not name.startswith("perclass"):
-                self.write_scalar(f"{split}/{name}", value, self.epoch)
-        summary = tally.summary(self.dm.dataset.classnames)
-        self.note(f"* nll: {summary['nll']:.4f}\n* ece: {summary['ece']:.1f}%")
-        if split == self.cfg.TEST.SPLIT:
-            write_results(self.output_dir, {**results, **summary, **self.describe(split)})
-        return results["accuracy"]
-
-    def describe(self, split: str) -> dict[str, Any]:
-        """Which run this is, for results.json."""
-        cfg = self.cfg
-        return {
-            "split": split,
-            "trainer": cfg.TRAINER.NAME,
-            "dataset": cfg.DATASET.NAME,
-            "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
-            "shots": cfg.DATASET.NUM_SHOTS,
-            "seed": cfg.SEED,
-            "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
-            "weights_sha256": self.weights_sha256,
-            "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "config": cfg.dump(),
-        }
 
     def note(self, text: str) -> None:
         """A line of the log."""

@@ -26,7 +26,12 @@ def _defaults() -> dict[str, Any]:
     return {
         "DATASET.SUBSAMPLE_CLASSES": "all",
         "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
+        "TEST.CACHE_SIZE_GB": 5.0,  # of all features of test images on disk, 0 = no cache
         "TRAIN.CLIP_GRAD_NORM": 0.0,  # largest norm of the learner's gradient, 0 = off
+        # N > 0: N augmented views of each training image are encoded before training, and epoch e
+        # sees view e mod N. Faster, but another stream of augmentations (and at most N different
+        # ones), so figures differ from N = 0. Takes N * images * E * 4 bytes.
+        "TRAIN.FEATURE_CACHE": 0,
         "TRAINER.COOP.N_CTX": 16,
         "TRAINER.COOP.CSC": False,
         "TRAINER.COOP.CTX_INIT": "",
@@ -109,6 +114,8 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
         "mem_budget": _at_least(cfg.TRAINER.VPT.MEM_BUDGET, 0, "TRAINER.VPT.MEM_BUDGET", problems),
     }
     choice(cfg.DATASET.SUBSAMPLE_CLASSES, SUBSETS, "DATASET.SUBSAMPLE_CLASSES", problems)
+    _at_least(cfg.TEST.CACHE_SIZE_GB, 0, "TEST.CACHE_SIZE_GB", problems)
+    _at_least(cfg.TRAIN.FEATURE_CACHE, 0, "TRAIN.FEATURE_CACHE", problems)
     if cfg.TRAIN.CLIP_GRAD_NORM < 0:
         problems.append(f"TRAIN.CLIP_GRAD_NORM is {cfg.TRAIN.CLIP_GRAD_NORM}; give 0 (off) or more")
     if node_name == "VPT":
@@ -167,7 +174,7 @@ def choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
     return value
 
 
-def _at_least(value: int, least: int, where: str, problems: list[str]) -> int:
+def _at_least(value: float, least: int, where: str, problems: list[str]) -> float:
     if value < least:
         problems.append(f"{where} is {value}; it must be at least {least}")
     return value

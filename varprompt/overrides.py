@@ -17,7 +17,7 @@ from .errors import ConfigError
 # keys that may differ between two runs without another result
 _FREE = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
-    "TRAIN.PRINT_FREQ", "TRAINER.VPT.MEM_BUDGET",
+    "TRAIN.PRINT_FREQ", "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
 }  # fmt: skip
 
 
