@@ -1,6 +1,8 @@
 """Sampling the contexts and their KL divergence in one step, on the backend that suits."""
 
 import math
+import os
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -54,14 +56,14 @@ def reparam_kl(
             device, name or number is not as above.
     """
     out_dtype = out_dtype or context.dtype
-    fuse = backend == "fused" or (backend == "auto" and mu.is_cuda and mu.dtype != torch.float64)
+    fuse = backend == "fused" or (backend == "auto" and mu.is_cuda and not _fused_problems(mu))
     problems = [
         *_shape_problems(mu, logvar, context, n_samples, eps),
         *_type_problems(mu, logvar, context, eps, generator),
         *_option_problems(prior_std, sampler, backend, out_dtype),
     ]
-    if fuse and mu.dtype == torch.float64:
-        problems.append("backend 'fused' computes in float32, got mu in float64; choose 'eager'")
+    if fuse:
+        problems += _fused_problems(mu)
     dims = math.prod(mu.shape[1:])
     if eps is None and sampler == "sobol" and dims > MAX_SOBOL_DIMS:
         problems.append(
@@ -75,9 +77,14 @@ def reparam_kl(
         dtype = torch.float64 if mu.dtype == torch.float64 else torch.float32
         shape = (n_samples, *mu.shape)
         eps = SAMPLERS[sampler](shape, dtype=dtype, device=mu.device, generator=generator)
-    if fuse:
-        raise NotImplementedError("backend 'fused' is not here yet; choose 'eager'")
-    return eager.reparam_kl(mu, logvar, context, eps, prior_std, out_dtype)
+    if not fuse:
+        return eager.reparam_kl(mu, logvar, context, eps, prior_std, out_dtype)
+    fused = _import_fused()
+    if eps is None:
+        noise = fused.draw_seed(mu.device, generator)
+    else:
+        noise, sampler = eps, "given"
+    return fused.reparam_kl(mu, logvar, context, noise, n_samples, sampler, prior_std, out_dtype)
 
 
 def _shape_problems(
@@ -141,3 +148,23 @@ def _option_problems(
     if not out_dtype.is_floating_point:
         problems.append(f"out_dtype must be floating point, got {out_dtype}")
     return problems
+
+
+def _fused_problems(mu: Tensor) -> list[str]:
+    problems = []
+    if mu.dtype == torch.float64:
+        problems.append("backend 'fused' computes in float32, got mu in float64; choose 'eager'")
+    if not (mu.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        problems.append(f"backend 'fused' needs CUDA tensors, got {mu.device}; choose 'eager'")
+    elif _import_fused() is None:
+        problems.append("backend 'fused' needs the package triton; install it or choose 'eager'")
+    return problems
+
+
+def _import_fused() -> ModuleType | None:
+    """`fused`, not before it is needed, because it imports Triton; None without Triton."""
+    try:
+        from . import fused
+    except ImportError:
+        return None
+    return fused
