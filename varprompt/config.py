@@ -24,6 +24,7 @@ SUBSETS = ("all", "base", "new")
 def _defaults() -> dict[str, Any]:
     """Dotted key -> default. The official recipe; CoOp's own defaults for its two nodes."""
     return {
+        "DATASET.PATH": "",  # images of your own for the data set Folder
         "DATASET.SUBSAMPLE_CLASSES": "all",
         "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
         "TEST.CACHE_SIZE_GB": 5.0,  # of all features of test images on disk, 0 = no cache
