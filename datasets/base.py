@@ -124,11 +124,11 @@ class FewShotDataset(DatasetBase):
 
     def missing(self, path: str) -> DataError:
         """Return the error that says what is missing, what looks like it, and where to get it."""
-        path, near = os.path.join(self.dataset_dir, path), None
-        parent = os.path.dirname(os.path.normpath(path))
+        path, near = os.path.normpath(os.path.join(self.dataset_dir, path)), None
+        parent = os.path.dirname(path)
         if os.path.isdir(parent):
             plain = {name.lower().replace("_", "-"): name for name in sorted(os.listdir(parent))}
-            wanted = os.path.basename(os.path.normpath(path)).lower().replace("_", "-")
+            wanted = os.path.basename(path).lower().replace("_", "-")
             near = next(iter(difflib.get_close_matches(wanted, plain, n=1)), None)
         lines = [f"{type(self).__name__}: {path} does not exist"]
         if near:

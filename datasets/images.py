@@ -23,6 +23,8 @@ def read_rgb(path: str) -> Image.Image:
                 return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
             if image.mode in ("I", "F"):
                 raise ValueError(f"mode {image.mode}: values without a defined range")
+            if image.mode == "P" and "transparency" in image.info:
+                return image.convert("RGBA").convert("RGB")  # the same pixels without a warning
             return image.convert("RGB")
     except Exception as error:  # hostile files make decoders raise anything
         reason = f"{type(error).__name__}: {error}"
