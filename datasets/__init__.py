@@ -5,9 +5,8 @@ from varprompt.compat import ensure_dassl
 
 ensure_dassl()
 
-import importlib.util
-
 from .caltech101 import Caltech101
+from .digits import Digits
 from .dtd import DescribableTextures
 from .eurosat import EuroSAT
 from .fgvc_aircraft import FGVCAircraft
@@ -20,13 +19,10 @@ from .imagenet_sketch import ImageNetSketch
 from .imagenetv2 import ImageNetV2
 from .oxford_flowers import OxfordFlowers
 from .oxford_pets import OxfordPets
+from .rendered import Chalk, Stretch, Tint, Zoom
 from .stanford_cars import StanfordCars
 from .sun397 import SUN397
 from .ucf101 import UCF101
-
-for _name in ("digits", "rendered"):
-    if importlib.util.find_spec(f".{_name}", __name__):
-        importlib.import_module(f".{_name}", __name__)
 
 COOP_DATASETS = (
     ImageNet,
@@ -47,4 +43,7 @@ COOP_DATASETS = (
 )
 """The 15 data sets of the protocol in the order of its tables."""
 
-__all__ = ["COOP_DATASETS", "Folder"]
+EMBEDDED_DATASETS = (Digits, Chalk, Stretch, Zoom, Tint)
+"""Small sets that are made on first use; nothing has to be downloaded."""
+
+__all__ = ["COOP_DATASETS", "EMBEDDED_DATASETS", "Folder"]
