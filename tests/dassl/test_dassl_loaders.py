@@ -69,6 +69,16 @@ def test_batch(manager):
     assert batch["img"].shape == (2, 3, 7, 5) and batch["img"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("same, size", [(True, 3), (False, 2)])
+def test_unlabelled_loader(cfg, monkeypatch, same, size, capsys):
+    cfg.DATALOADER.TRAIN_U.SAME_AS_X = same
+    cfg.DATALOADER.TRAIN_U.BATCH_SIZE = 2
+    monkeypatch.setattr(type(build_dataset(cfg)), "train_u", property(lambda self: self.train_x))
+    manager = DataManager(cfg)
+    assert manager.train_loader_u.batch_size == size and manager.train_loader_u.drop_last
+    assert "# train_u  7" in capsys.readouterr().out.splitlines()
+
+
 def test_building_draws_nothing(cfg):
     states = torch.get_rng_state(), random.getstate()
     DataManager(cfg)

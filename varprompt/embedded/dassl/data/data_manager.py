@@ -70,41 +70,30 @@ class DataManager:
         custom_tfm_test: Any = None,
         dataset_wrapper: Callable[..., Dataset] | None = None,
     ):
-        self.dataset = build_dataset(cfg)
+        self.dataset = data = build_dataset(cfg)
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _transform(cfg, custom_tfm_test, is_train=False)
-        loaders = cfg.DATALOADER
+        train_x, train_u, test = (cfg.DATALOADER[key] for key in ("TRAIN_X", "TRAIN_U", "TEST"))
+        if train_u.SAME_AS_X:
+            train_u = train_x
 
-        def training(items: list[Any], node: Any) -> DataLoader:
+        def loader(items: list[Any], node: Any, is_train: bool) -> DataLoader:
             return build_data_loader(
                 cfg,
                 sampler_type=node.SAMPLER,
                 data_source=items,
                 batch_size=node.BATCH_SIZE,
-                n_domain=node.N_DOMAIN,
-                n_ins=node.N_INS,
-                tfm=tfm_train,
-                is_train=True,
+                n_domain=node.get("N_DOMAIN", 0),
+                n_ins=node.get("N_INS", 2),
+                tfm=tfm_train if is_train else tfm_test,
+                is_train=is_train,
                 dataset_wrapper=dataset_wrapper,
             )
 
-        def testing(items: list[Any]) -> DataLoader:
-            return build_data_loader(
-                cfg,
-                sampler_type=loaders.TEST.SAMPLER,
-                data_source=items,
-                batch_size=loaders.TEST.BATCH_SIZE,
-                tfm=tfm_test,
-                is_train=False,
-                dataset_wrapper=dataset_wrapper,
-            )
-
-        data = self.dataset
-        unlabelled_node = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
-        self.train_loader_x = training(data.train_x, loaders.TRAIN_X)
-        self.train_loader_u = training(data.train_u, unlabelled_node) if data.train_u else None
-        self.val_loader = testing(data.val) if data.val else None
-        self.test_loader = testing(data.test)
+        self.train_loader_x = loader(data.train_x, train_x, True)
+        self.train_loader_u = loader(data.train_u, train_u, True) if data.train_u else None
+        self.val_loader = loader(data.val, test, False) if data.val else None
+        self.test_loader = loader(data.test, test, False)
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
