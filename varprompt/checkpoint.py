@@ -1,10 +1,16 @@
-"""Checkpoint files: written whole or not at all, read without running code from them."""
+"""Checkpoint files: written whole or not at all, read without running code from them.
+
+CoOp's files hold, besides tensors, a pickled scheduler with its optimizer. Nothing of it is
+needed, so its classes (all of ``torch.optim``) are read as inert placeholders and then dropped.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,13 +49,15 @@ def write(state: dict[str, Any], path: str | os.PathLike) -> None:
     def save(file: IO[bytes]) -> None:
         torch.save(state, file)
         file.seek(0)
-        _load(file, path)  # proven readable before it replaces the previous one
+        _load(file, path, {})  # proven readable before it replaces the previous one
 
     write_atomic(path, save)
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU with ``weights_only=True``.
+    """Load a checkpoint of this project's or of CoOp's onto the CPU, with ``weights_only=True``.
+
+    A pickled scheduler object, as in CoOp's files, is read as None.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint, or wants to run code.
@@ -57,25 +65,76 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     with open(path, "rb") as file:
-        state = _load(file, path)
+        state = _load(file, path, _placeholders(file))
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, not a dict")
-    return state
+    return {key: None if _has_placeholder(value) else value for key, value in state.items()}
 
 
-def _load(file: IO[bytes], path: str | os.PathLike) -> Any:
+class _Placeholder:
+    """Stands where a file has an object of ``torch.optim``."""
+
+    def __new__(cls, *args: Any) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+
+def _plain_dict(*args: Any) -> dict[Any, Any]:
+    """Stands for ``collections.defaultdict``."""
+    return {}
+
+
+def _placeholders(file: IO[bytes]) -> dict[str, Any]:
+    """What to use for the classes a file names that ``torch.load`` does not know."""
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # damaged, or of torch's oldest form: loading it says what is wrong
+        names = []
+    finally:
+        file.seek(0)
+    if not any(name.startswith("torch.optim.") for name in names):
+        return {}
+    known = {name: _Placeholder for name in names if name.startswith("torch.optim.")}
+    return known | {"collections.defaultdict": _plain_dict, "builtins.dict": _Placeholder}
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_placeholder, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_has_placeholder, value))
+    return isinstance(value, _Placeholder)
+
+
+def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]) -> Any:
+    allowed = [(stand_in, name) for name, stand_in in placeholders.items()]
+    try:
+        _check_sums(file)
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("WeightsUnpickler error:")[2].strip() or str(error)
+        names = ", ".join(dict.fromkeys(re.findall(r"GLOBAL (\S+)", str(error))))
         raise CheckpointError(
-            f"checkpoint {path} is damaged or holds objects other than tensors and numbers, which "
-            f"are never unpickled: {reason.splitlines()[0][:200]}"
+            f"checkpoint {path} is damaged or holds objects other than tensors and numbers"
+            f"{names and f' ({names})'}, which are never unpickled"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # a damaged file makes the reader raise anything
+        reason = f"{type(error).__name__}: {str(error).partition('.')[0].strip()[:100]}"
         raise CheckpointError(
-            f"checkpoint {path} is damaged: {str(error).splitlines()[0][:200] or type(error)}"
+            f"checkpoint {path} is damaged or not a checkpoint ({reason.rstrip(': ')})"
         ) from error
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Compare the checksums in a zip archive, which ``torch.load`` does not."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+        if broken:
+            raise ValueError(f"the checksum of its part {broken} is wrong")
+    file.seek(0)
 
 
 def _umask() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import urllib.error
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import checkpoint
 from .errors import CheckpointError, ConfigError
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
@@ -125,20 +125,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if _is_torchscript(path):
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds objects other than tensors, which are never unpickled; save a plain "
-            "state dict with torch.save(model.state_dict(), path)"
-        ) from error
-    except Exception as error:
+    except Exception as error:  # a damaged file makes the readers raise anything
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or not a weight file: {text}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+    state = checkpoint.read(path)
+    if isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, not a CLIP state dict")
-    return {k.removeprefix("module."): v for k, v in state.items()}
+    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(k, str)}
 
 
 def _is_torchscript(path: Path) -> bool:
