@@ -12,15 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-TRAINING_ENDS = ("Finish training", "Finished training")  # Dassl since 0.6.1, and before
-TEST_BEGINS = ("=> result",)
+from varprompt.report.logs import TEST_BEGINS, TRAINING_ENDS, logs_of, result_in
 
 
 @dataclass(frozen=True)
@@ -84,27 +82,13 @@ def visible(directory: str) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def last_value(log: str, query: Query) -> float | None:
-    """The last value in the file `log` that stands behind a signal; None when there is none."""
-    pattern = re.compile(rf"\* {re.escape(query.keyword)}: ([\.\deE+-]+)%")
-    value, started = None, False
-    with open(log, encoding="utf-8", errors="replace") as lines:
-        for line in map(str.strip, lines):
-            started = started or line in query.signals
-            match = pattern.search(line) if started else None
-            value = float(match[1]) if match else value
-    return value
-
-
 def read_experiment(directory: str, query: Query) -> Experiment:
     """Read the log of every folder in `directory`."""
     experiment = Experiment(directory, query)
     for name in visible(directory):
         folder = os.path.join(directory, name)
-        later = sorted((n for n in os.listdir(folder) if n.startswith("log.txt-")), reverse=True)
-        logs = [log for n in ("log.txt", *later) if os.path.isfile(log := os.path.join(folder, n))]
-        found = ((log, last_value(log, query)) for log in logs)
-        run = next(((log, value) for log, value in found if value is not None), None)
+        logs = logs_of(folder)
+        run = result_in(logs, query.keyword, query.signals)
         if run:
             experiment.runs.append(run)
         else:

@@ -1,0 +1,1 @@
+"""Comparison tables and figures from folders of results; needs neither torch nor Dassl."""

@@ -1,0 +1,95 @@
+"""From runs to rows: which belong together, what they are called, which are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from .cells import Series
+from .published import ELEVEN
+from .runs import Method, Run
+
+Data = dict[Method, dict[Any, dict[int | None, float]]]
+
+
+def collect(
+    runs: Iterable[Run],
+    key: Callable[[Run], Any],
+    metric: str = "accuracy",
+    row: Callable[[Run], Method] = lambda run: run.method,
+) -> Data:
+    """Method -> key of the run -> seed -> value, zero-shot first."""
+    data: Data = {}
+    for run in sorted(runs, key=lambda run: (not run.method.is_zeroshot, run.method)):
+        series = data.setdefault(row(run), {}).setdefault(key(run), {})
+        if metric in run.metrics:
+            series[run.seed] = run.metrics[metric]
+    return data
+
+
+def sections(datasets: Collection[str]) -> list[tuple[list[str], str]]:
+    """Groups of data sets and their headings: averages, then the single sets, in CoOp's order."""
+    official = [name for name in ELEVEN if name in datasets]
+    others = sorted(set(datasets) - set(ELEVEN))
+    groups = []
+    if official:
+        groups.append((list(ELEVEN), f"Average over {len(ELEVEN)} data sets"))
+    if len(others) > 1:
+        groups.append((others, f"Average over {', '.join(others)}"))
+    return groups + [([name], ELEVEN.get(name, name)) for name in (*official, *others)]
+
+
+def labels_of(methods: Iterable[Method]) -> dict[Method, str]:
+    """What each method is called: its trainer, and as much more as tells it from the others."""
+    methods = list(methods)
+    labels = {}
+    for method in methods:
+        same = [m for m in methods if m.trainer == method.trainer]
+        label = method.trainer
+        if len({m.config for m in same}) > 1:
+            label += f" {method.config}"
+        if len({m.variant for m in same}) > 1 and method.variant:
+            label += f" {method.variant}"
+        labels[method] = label + (f", {method.shots} shots" if method.shots not in (0, 16) else "")
+    return labels
+
+
+def missing(
+    data: Data,
+    labels: Mapping[Method, str],
+    keys: Collection[tuple[Any, ...]],
+    seeds: Collection[int],
+    unit: str = "",
+) -> list[str]:
+    """One note a method: which of its runs are not there."""
+    notes = []
+    for method, label in labels.items():
+        gaps = []
+        for key in keys:
+            series: Series = data[method].get(key if len(key) > 1 else key[0], {})
+            absent = [] if None in series else sorted(set(seeds) - set(series))
+            what = " ".join(map(str, key)) + unit
+            if not series:
+                gaps.append(what)
+            elif absent:
+                gaps.append(f"{what} seed {', '.join(map(str, absent))}")
+        if gaps:
+            notes.append(f"Missing, {label}: {'; '.join(gaps)}.")
+    return notes
+
+
+def seeds_of(runs: Iterable[Run]) -> set[int]:
+    """All seeds that occur."""
+    return {run.seed for run in runs if run.seed is not None}
+
+
+def reading(runs: list[Run], seeds: Collection[int]) -> list[str]:
+    """Notes on what the numbers are."""
+    over = ", ".join(map(str, sorted(seeds)))
+    notes = ["Accuracy in %" + (f", mean over seeds {over}." if seeds else ".")]
+    if len(seeds) > 1:
+        notes.append("Behind ± stands half of the 95 % Student t interval over seeds.")
+    rough = sum(not run.exact for run in runs)
+    if rough:
+        notes.append(f"{rough} of {len(runs)} runs come from logs, which have one decimal only.")
+    return notes

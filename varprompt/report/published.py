@@ -1,0 +1,55 @@
+"""Published accuracies (ViT-B/16, 16 shots, 3 seeds), in %; never measured by this project."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+ELEVEN = {
+    "imagenet": "ImageNet",
+    "caltech101": "Caltech101",
+    "oxford_pets": "OxfordPets",
+    "stanford_cars": "StanfordCars",
+    "oxford_flowers": "Flowers102",
+    "food101": "Food101",
+    "fgvc_aircraft": "FGVCAircraft",
+    "sun397": "SUN397",
+    "dtd": "DTD",
+    "eurosat": "EuroSAT",
+    "ucf101": "UCF101",
+}
+VARIANTS = {
+    "imagenetv2": "ImageNet-V2",
+    "imagenet_sketch": "ImageNet-Sketch",
+    "imagenet_a": "ImageNet-A",
+    "imagenet_r": "ImageNet-R",
+}
+_DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures of one method; `base2new` maps data set (or "average") to base, new and H."""
+
+    base2new: dict[str, dict[str, float]]
+    transfer: dict[str, float]
+
+
+def published() -> dict[str, Published]:
+    """Method -> figures, in the order of the averages."""
+    methods: dict[str, Published] = {}
+    for row in _rows("averages"):
+        average = {key: float(row[key]) for key in ("base", "new", "h")}
+        methods[row["method"]] = Published({"average": average}, {})
+    for row in _rows("base2new"):
+        values = {key: float(row[key]) for key in ("base", "new") if row[key]}
+        methods[row["method"]].base2new[row["dataset"]] = values
+    for row in _rows("transfer"):
+        methods[row["method"]].transfer[row["target"]] = float(row["accuracy"])
+    return methods
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(_DATA / f"published_{name}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
