@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
+
+from varprompt.checkpoint import write_atomic
 
 FILE = "listing.json"
 
@@ -40,16 +41,8 @@ class ListingCache:
         if not self._changed:
             return
         with contextlib.suppress(OSError):
-            handle, part = tempfile.mkstemp(dir=os.path.dirname(self._path), suffix=".part")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(self._known, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, self._path)
-            except BaseException:
-                os.unlink(part)
-                raise
+            content = json.dumps(self._known).encode()
+            write_atomic(self._path, lambda file: file.write(content))
         self._changed = False
 
 

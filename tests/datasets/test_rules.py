@@ -83,6 +83,7 @@ def test_unknown_half_is_an_error(tmp_path, make_cfg):
 def test_drawn_split_is_announced_stored_nowhere_and_always_the_same(
     name, tmp_path, make_cfg, capsys
 ):
+    """Row C5."""
     top = layouts.make(name, tmp_path)
     before = sorted(top.rglob("*"))
     random.seed(7)
