@@ -97,7 +97,7 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
             kl_scale(config.kl_weight, config.kl_reduction, self.model.n_dims, n_train),
         )
         if cfg.MODEL.INIT_WEIGHTS:
-            self.load_weights(learner, cfg.MODEL.INIT_WEIGHTS)
+            self.load_weights(cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", learner, self.optim, self.sched)

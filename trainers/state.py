@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from varprompt import checkpoint
 from varprompt.errors import CheckpointError, ConfigError
 from varprompt.learner_state import load_learner
 from varprompt.overrides import difference
 
 _NAME = "prompt_learner"
+_SAME_AT_TEST = "TRAINER.COOP.CLASS_TOKEN_POSITION"  # shapes do not tell it
 _RESUME, _RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 
 
@@ -70,6 +69,7 @@ class CheckpointMixin:
             "best_result": float(self.best_result),
             "val_result": None if val_result is None else float(val_result),
             "trainer": self.cfg.TRAINER.NAME,
+            "weights_sha256": self.weights_sha256,
             "classnames": list(self.dm.dataset.classnames),
             "config": self.cfg.dump(),
         }
@@ -130,7 +130,7 @@ class CheckpointMixin:
                 f"{file.parent.parent} holds an unfinished run with another configuration "
                 f"({'; '.join(changes[:10])}): use its options, or another --output-dir"
             )
-        load_learner(self.model.prompt_learner, state, str(file), self.dm.dataset.classnames)
+        self._fill(state, str(file))
         self.optim.load_state_dict(state["optimizer"])
         self.sched.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
@@ -153,13 +153,30 @@ class CheckpointMixin:
             self.note("Note that load_model() is skipped as no pretrained model is given")
             return
         file = model_file(directory, epoch)
-        found = self.load_weights(self.model.prompt_learner, str(file))
+        found = self.load_weights(str(file))
         self.loaded_epoch = int(found.get("epoch", 0))
         self.checkpoint_sha256 = file_sha256(file)
         self.note(f'Loading weights to {_NAME} from "{file}" (epoch = {self.loaded_epoch})')
 
-    def load_weights(self, learner: nn.Module, file: str) -> dict[str, Any]:
-        """Fill the learner from a checkpoint file, all or nothing; returns the checkpoint."""
+    def load_weights(self, file: str) -> dict[str, Any]:
+        """Fill the learner from a checkpoint file, all or nothing; returns the checkpoint.
+
+        Raises:
+            CheckpointError: it is missing, damaged, or made for something else.
+        """
         found = checkpoint.read(file)
-        load_learner(learner, found, file, self.dm.dataset.classnames)
+        self._fill(found, file)
         return found
+
+    def _fill(self, found: dict[str, Any], file: str) -> None:
+        if found.get("weights_sha256", self.weights_sha256) != self.weights_sha256:
+            raise CheckpointError(
+                f"checkpoint {file} was learned in front of another CLIP "
+                f"(weights {found['weights_sha256'][:12]} instead of {self.weights_sha256[:12]}): "
+                "give that one (MODEL.BACKBONE)"
+            )
+        for change in difference(found["config"], self.cfg.dump()) if "config" in found else ():
+            if change.startswith(_SAME_AT_TEST):
+                raise CheckpointError(f"checkpoint {file} was learned with another {change}")
+        learner, classnames = self.model.prompt_learner, self.dm.dataset.classnames
+        load_learner(learner, found, file, classnames, self.model.tokens)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .prompt import PromptLearner
+from .tokens import ClassTokens
 
 # start of a name in CoOp's, CoCoOp's and the authors' files -> start of the name here
 _OTHER_NAMES = {
@@ -18,11 +19,16 @@ _OTHER_NAMES = {
     "meta_net.weight_log_variance.module.": "posterior.logvar.",
     "meta_net.": "posterior.",
 }
-_CLASS_BUFFERS = ("token_prefix", "token_suffix")  # embeddings of class names, made anew here
+# embeddings of start token and class names: made anew here, but they tell what a file is for
+_CLASS_BUFFERS = ("token_prefix", "token_suffix")
 
 
 def load_learner(
-    learner: PromptLearner, checkpoint: Mapping[str, Any], source: str, classnames: Sequence[str]
+    learner: PromptLearner,
+    checkpoint: Mapping[str, Any],
+    source: str,
+    classnames: Sequence[str],
+    tokens: ClassTokens,
 ) -> None:
     """Put the learned values of `checkpoint` into `learner`: all of them, or none.
 
@@ -31,38 +37,79 @@ def load_learner(
         checkpoint: dict with ``state_dict`` (Dassl's form), or a state dict itself.
         source: the file's name, for messages.
         classnames: names of the classes that the learner is for.
+        tokens: the same as token embeddings.
 
     Raises:
-        CheckpointError: names or shapes differ, or class-specific contexts of other classes.
+        CheckpointError: names or shapes differ, class-specific contexts of other classes, or
+            contexts learned in front of another CLIP.
     """
     state = checkpoint.get("state_dict", checkpoint)
-    found = {
-        _name_here(k.removeprefix("module.")): v
-        for k, v in state.items()
-        if isinstance(v, Tensor) and k.rpartition(".")[2] not in _CLASS_BUFFERS
-    }
+    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    buffers = {k: state.pop(k) for k in _CLASS_BUFFERS if k in state}
+    found = {_name_here(k): v for k, v in state.items()}
     wanted = learner.state_dict()
-    problems = [f"lacks {k} {tuple(wanted[k].shape)}" for k in wanted if k not in found]
-    problems += [f"has {k} {tuple(found[k].shape)} in excess" for k in found if k not in wanted]
-    problems += [
-        f"{k} is {tuple(found[k].shape)} there and {tuple(wanted[k].shape)} here"
-        for k in wanted
-        if k in found and found[k].shape != wanted[k].shape
-    ]
-    made_by = checkpoint.get("trainer", "another trainer or configuration")
+    problems = _misfits(found, wanted)
     if problems:
+        made_by = checkpoint.get("trainer", "another trainer or configuration")
         raise CheckpointError(
             f"checkpoint {source} (written by {made_by}) does not fit this trainer and "
             f"configuration, nothing was loaded: it {'; '.join(problems[:8])}"
         )
-    theirs = checkpoint.get("classnames")
-    if learner.ctx.dim() == 3 and theirs is not None and list(theirs) != list(classnames):
+    start = buffers.get("token_prefix")
+    if start is not None and not _same(start.flatten(0, -2)[0], tokens.start):
         raise CheckpointError(
-            f"checkpoint {source} has one context per class, of the classes {list(theirs)[:5]} "
-            f"..., and cannot be used for {list(classnames)[:5]} ...: train with "
-            "TRAINER.COOP.CSC False to test on other classes"
+            f"checkpoint {source} was learned in front of another CLIP, its start token has "
+            "another embedding: give that one (MODEL.BACKBONE)"
         )
-    learner.load_state_dict({k: found[k].reshape(wanted[k].shape) for k in wanted})
+    if learner.ctx.dim() == 3:
+        _check_classes(checkpoint, buffers.get("token_suffix"), source, classnames, tokens)
+    learner.load_state_dict(found)
+
+
+def _misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    problems = [f"lacks {k} {tuple(wanted[k].shape)}" for k in wanted if k not in found]
+    problems += [f"has {k} {tuple(found[k].shape)} in excess" for k in found if k not in wanted]
+    return problems + [
+        f"has {k} {tuple(found[k].shape)} where {tuple(wanted[k].shape)} is needed"
+        for k in wanted
+        if k in found and found[k].shape != wanted[k].shape
+    ]
+
+
+def _check_classes(
+    checkpoint: Mapping[str, Any],
+    suffix: Tensor | None,
+    source: str,
+    classnames: Sequence[str],
+    tokens: ClassTokens,
+) -> None:
+    """Class-specific contexts are for the classes they were learned for, in their order."""
+    theirs = checkpoint.get("classnames")
+    if theirs is not None:
+        fits, theirs = list(theirs) == list(classnames), f"the classes {list(theirs)[:5]} ..."
+    else:  # CoOp's files have their embeddings
+        fits, theirs = suffix is not None and _same_names(suffix, tokens), "other classes"
+    if not fits:
+        raise CheckpointError(
+            f"checkpoint {source} has one context per class, of {theirs}, and cannot be used for "
+            f"{list(classnames)[:5]} ...: train with TRAINER.COOP.CSC False to test on other "
+            "classes"
+        )
+
+
+def _same_names(suffix: Tensor, tokens: ClassTokens) -> bool:
+    """Whether embeddings `(C, n, D)` begin with the tokens of the class names."""
+    for label, theirs in enumerate(suffix):
+        ours = tokens.fixed[(tokens.owner == label) & (tokens.slots < 0)]
+        if len(theirs) < len(ours) or not _same(theirs[: len(ours)], ours):
+            return False
+    return True
+
+
+def _same(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether embeddings are equal up to rounding to half precision."""
+    theirs, ours = theirs.float(), ours.float().cpu()
+    return theirs.shape == ours.shape and bool((theirs - ours).norm() <= 0.01 * ours.norm())
 
 
 def _name_here(name: str) -> str:

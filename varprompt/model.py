@@ -48,7 +48,7 @@ class PromptedCLIP(nn.Module):
         prompt_config: see `PromptConfig`.
 
     Raises:
-        ConfigError: class names that do not fit, or a context length that contradicts CTX_INIT.
+        ConfigError: class names that do not fit, or words of CTX_INIT that are several tokens.
     """
 
     def __init__(self, clip_model: Any, classnames: Sequence[str], prompt_config: PromptConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -40,8 +41,11 @@ def kl_scale(weight: float, reduction: str, n_dims: int, n_train: int) -> float:
 
 
 def predictive_log_prob(logits: Tensor) -> Tensor:
-    """Log of the class probabilities averaged over samples: `(L, B, C)` -> `(B, C)`, float32."""
-    log_prob = F.log_softmax(logits.float(), dim=-1)
+    """Log of the class probabilities averaged over samples: `(L, B, C)` -> `(B, C)`.
+
+    Float32, or float64 if `logits` are.
+    """
+    log_prob = _log_prob(logits)
     return log_prob.logsumexp(0) - math.log(len(logits))
 
 
@@ -58,7 +62,7 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
         kl: `(K,)` in nats, summed over dimensions.
         cfg: which bound and the scale of the KL.
     """
-    log_prob = F.log_softmax(logits.float(), dim=-1)
+    log_prob = _log_prob(logits)
     picked = log_prob.gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]  # (L, B)
     if cfg.objective == "iwae":
         nll = (math.log(len(logits)) - picked.logsumexp(0)).mean()
@@ -66,3 +70,7 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
         nll = -picked.mean()
     mean_kl = kl.mean()
     return Terms(nll + cfg.kl_scale * mean_kl, nll, mean_kl)
+
+
+def _log_prob(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
