@@ -9,19 +9,36 @@ python train.py --root DATA --trainer VPT --seed 1 \
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+LARGEST_SEED = 2**32 - 1  # of numpy's generator
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest flag when there is no such flag."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` and leave."""
+        hints = []
+        for wrong in re.findall(r"--[\w-]+", message.partition("unrecognized arguments:")[2]):
+            near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
+            hints += [f"; did you mean {near[0]} instead of {wrong}?"] if near else []
+        print(f"error: {message}{''.join(hints)} (--help lists all flags)", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT)
 
 
 def parser() -> argparse.ArgumentParser:
     """CoOp's flags; everything after them is KEY VALUE pairs of the configuration."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
@@ -62,6 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VarPromptError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:  # no permission, full disk ...: the message has the path
+        print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,7 +162,7 @@ def check_names(cfg: Any, args: argparse.Namespace) -> None:
     """Find out before any work whether the run can be.
 
     Raises:
-        ConfigError: unknown trainer or data set, or no model to test.
+        ConfigError: unknown trainer or data set, no model to test, or a seed that is too large.
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
@@ -153,11 +176,19 @@ def check_names(cfg: Any, args: argparse.Namespace) -> None:
         (cfg.DATASET.NAME, DATASET_REGISTRY, "DATASET.NAME", "--dataset-config-file"),
     ):
         choice(value, registry.registered_names(), f"{key} ({flag})", problems)
-    if args.eval_only and not args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+    trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
+    if args.eval_only and not trained:
         problems.append(
             "--eval-only needs --model-dir, the --output-dir of the training run; without it an "
             "untrained prompt would be tested"
         )
+    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
+        problems.append(
+            "--model-dir and --load-epoch choose the model to test and need --eval-only; training "
+            "goes on from another run with --resume, or starts from MODEL.INIT_WEIGHTS"
+        )
+    if cfg.SEED > LARGEST_SEED:
+        problems.append(f"SEED (--seed) is {cfg.SEED}; it must be at most {LARGEST_SEED}")
     if problems:
         raise ConfigError(problems)
 
@@ -167,20 +198,25 @@ def sole_user(folder: str) -> Iterator[None]:
     """Hold the lock of an output folder.
 
     Raises:
-        ConfigError: another run holds it.
+        ConfigError: another run holds it, or it cannot be made or written to.
     """
     from filelock import FileLock, Timeout
 
     from varprompt.errors import ConfigError
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
     lock = FileLock(Path(folder, ".lock"), timeout=0)
     try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise ConfigError(
             f"another run is writing to {folder}: wait for it, or give another --output-dir"
         ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be written to the output folder {folder} ({error.strerror}): give "
+            "another --output-dir"
+        ) from error
     try:
         yield
     finally:
@@ -208,7 +244,7 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
             f"{file} holds the results of another configuration ({'; '.join(changes[:10])}): give "
             "another --output-dir, or delete the folder"
         )
-    if args.eval_only and args.model_dir:
+    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
         model = model_file(args.model_dir, args.load_epoch)
         if results.get("checkpoint_sha256") != file_sha256(model):
             return False

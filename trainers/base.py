@@ -50,11 +50,6 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
             ConfigError: everything that is wrong.
         """
         self.prompt_config = prompt_config(cfg, type(self).__name__)
-        if cfg.DATALOADER.TRAIN_X.SAMPLER != "RandomSampler":
-            raise ConfigError(
-                f"DATALOADER.TRAIN_X.SAMPLER is {cfg.DATALOADER.TRAIN_X.SAMPLER!r}; prompt "
-                "learning has no domains, only RandomSampler is supported"
-            )
 
     def build_data_loader(self) -> None:
         """Dassl's loaders, with a repeatable one for training."""

@@ -54,6 +54,9 @@ class ZeroshotCLIP(PromptTrainer):
         """Classifier from the class names."""
         return zero_shot(self.towers, self.dm.dataset.classnames, self.templates())
 
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Do nothing: nothing was learned."""
+
     def train(self) -> None:
         """Test: there is nothing to train."""
         self.note("ZeroshotCLIP has nothing to train, it is tested only")

@@ -102,10 +102,16 @@ class CheckpointMixin:
 
         Raises:
             ConfigError: the run in `directory` had another configuration.
-            CheckpointError: there are states, but none is readable.
+            CheckpointError: there are states, but none is readable; or there is none where RESUME
+                says so.
         """
         folder = Path(directory, _NAME)
         files = [folder / n for n in (_RESUME, _RESUME_BEFORE) if (folder / n).is_file()]
+        if not files and self.cfg.RESUME:
+            raise CheckpointError(
+                f"there is no {_RESUME} in {folder}: --resume must name the --output-dir of an "
+                "unfinished run"
+            )
         if not files:
             self.note("No checkpoint found, train from scratch")
             return 0

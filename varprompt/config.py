@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from .errors import ConfigError
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
 from .posterior import POSTERIORS
+from .schedule import SCHEDULES, WARMUPS
 from .tokens import POSITIONS
 
 __all__ = ["ConfigError", "PromptConfig", "choice", "extend_cfg", "prompt_config"]
@@ -98,27 +100,69 @@ class PromptConfig:
     mem_budget: int = 0
 
 
+_LEAST = {  # smallest values of Dassl's own numbers
+    "DATALOADER.NUM_WORKERS": 0, "DATALOADER.TEST.BATCH_SIZE": 1,
+    "DATALOADER.TRAIN_X.BATCH_SIZE": 1, "OPTIM.LR": 0, "OPTIM.MAX_EPOCH": 0,
+    "OPTIM.MOMENTUM": 0, "OPTIM.WEIGHT_DECAY": 0, "TEST.CACHE_SIZE_GB": 0,
+    "TRAIN.CLIP_GRAD_NORM": 0, "TRAIN.FEATURE_CACHE": 0, "TRAIN.PRINT_FREQ": 1,
+    "TRAINER.VPT.MEM_BUDGET": 0,
+}  # fmt: skip
+_ALLOWED = {
+    "DATALOADER.K_TRANSFORMS": (1,),
+    "DATALOADER.TEST.SAMPLER": ("SequentialSampler",),
+    "DATALOADER.TRAIN_X.SAMPLER": ("RandomSampler",),  # no domains in prompt learning
+    "DATASET.SUBSAMPLE_CLASSES": SUBSETS,
+    "INPUT.NO_TRANSFORM": (False,),
+    "OPTIM.LR_SCHEDULER": SCHEDULES,
+    "OPTIM.NAME": ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"),
+    "OPTIM.WARMUP_TYPE": WARMUPS,
+    "TEST.FINAL_MODEL": ("last_step", "best_val"),
+    "TEST.SPLIT": ("val", "test"),
+}
+_LENGTHS = {"INPUT.PIXEL_MEAN": 3, "INPUT.PIXEL_STD": 3, "INPUT.SIZE": 2}
+
+
+def dassl_problems(cfg: CfgNode) -> list[str]:
+    """What is wrong with those of Dassl's options that a run depends on."""
+    values = {key: _at(cfg, key) for key in (*_LEAST, *_ALLOWED, *_LENGTHS)}
+    problems: list[str] = []
+    for key, least in _LEAST.items():
+        _at_least(values[key], least, key, problems)
+    for key, allowed in _ALLOWED.items():
+        choice(values[key], allowed, key, problems)
+    for key, length in _LENGTHS.items():
+        least = -math.inf if key == "INPUT.PIXEL_MEAN" else 0
+        numbers = [v for v in values[key] if isinstance(v, int | float) and v > least]
+        if not len(numbers) == len(values[key]) == length:
+            sign = "" if least else "positive "
+            problems.append(f"{key} is {values[key]}; give {length} {sign}numbers")
+    return problems
+
+
+def _at(cfg: CfgNode, key: str) -> Any:
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
+
+
 def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
     """The validated configuration of `trainer`, one of the six of this project.
 
     Raises:
-        ConfigError: everything that is wrong, at once.
+        ConfigError: everything that is wrong, at once, in Dassl's options too.
     """
-    problems: list[str] = []
-    node_name = "VPT" if trainer.startswith("VPT") else trainer.upper()
-    node = cfg.TRAINER.get(node_name if node_name in cfg.TRAINER else "COOP")
+    problems = dassl_problems(cfg)
+    node_name = "VPT" if trainer.startswith("VPT") else "COOP"
+    if trainer == "CoCoOp":
+        node_name = "COCOOP"
+    node = cfg.TRAINER[node_name]
     where = f"TRAINER.{node_name}"
     common = {
         "precision": choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
         "n_ctx": _at_least(node.N_CTX, 0 if node.CTX_INIT else 1, f"{where}.N_CTX", problems),
         "ctx_init": node.CTX_INIT.replace("_", " ").strip(),
-        "mem_budget": _at_least(cfg.TRAINER.VPT.MEM_BUDGET, 0, "TRAINER.VPT.MEM_BUDGET", problems),
+        "mem_budget": cfg.TRAINER.VPT.MEM_BUDGET,
     }
-    choice(cfg.DATASET.SUBSAMPLE_CLASSES, SUBSETS, "DATASET.SUBSAMPLE_CLASSES", problems)
-    _at_least(cfg.TEST.CACHE_SIZE_GB, 0, "TEST.CACHE_SIZE_GB", problems)
-    _at_least(cfg.TRAIN.FEATURE_CACHE, 0, "TRAIN.FEATURE_CACHE", problems)
-    if cfg.TRAIN.CLIP_GRAD_NORM < 0:
-        problems.append(f"TRAIN.CLIP_GRAD_NORM is {cfg.TRAIN.CLIP_GRAD_NORM}; give 0 (off) or more")
     if node_name == "VPT":
         common |= _variational(node, trainer, problems)
     elif trainer == "CoOp":
@@ -169,9 +213,10 @@ def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, 
 def choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
     """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), [str(a) for a in allowed], 1, 0.4)
+        names = [str(a) for a in allowed]
+        near = difflib.get_close_matches(str(value), names, 1, 0.4) if len(names) > 1 else []
         hint = f", did you mean {near[0]!r}?" if near else ""
-        problems.append(f"{where} is {value!r}; choose from {', '.join(map(str, allowed))}{hint}")
+        problems.append(f"{where} is {value!r}; choose from {', '.join(names)}{hint}")
     return value
 
 

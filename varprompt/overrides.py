@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ _FREE = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
     "TRAIN.PRINT_FREQ", "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
 }  # fmt: skip
+_OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
@@ -53,7 +55,7 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
         ConfigError: flags among the pairs, a key without value, unknown keys, values of another
             type; all of them are named.
     """
-    flags = [str(p) for p in pairs[::2] if str(p).startswith("--")]
+    flags = [str(p) for p in pairs if str(p).startswith("--")]
     if flags:
         raise ConfigError(
             f"{', '.join(flags)} stand(s) behind the first KEY VALUE pair ({pairs[0]}), where "
@@ -95,11 +97,10 @@ def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
             problems.append(f"{key} is not a configuration key{where}{hint}")
             continue
         try:
-            value = _fit(value, known[key])
+            value = _fit(value, None if key in _OR_NONE else known[key])
         except ValueError:
             problems.append(
-                f"{key} is {value!r}{where}; {_kind(known[key])} is expected, such as the default "
-                f"{known[key]!r}"
+                f"{key} is {value!r}{where}; {_kind(known[key])} is expected, such as {known[key]!r}"
             )
             continue
         node = cfg
@@ -122,6 +123,8 @@ def _fit(value: Any, default: Any) -> Any:
             raise ValueError
         return str(value)
     parsed = _literal(value)
+    if isinstance(parsed, float) and not math.isfinite(parsed):
+        raise ValueError
     if default is None or type(parsed) is type(default):
         return parsed
     if isinstance(default, list | tuple) and isinstance(parsed, list | tuple):
