@@ -16,7 +16,7 @@ _FORWARD_PROGRAMS, _BACKWARD_PROGRAMS = 2048, 768
 
 
 def draw_seed(device: torch.device, generator: torch.Generator | None = None) -> Tensor:
-    """A seed (1,) from torch's generator; it stays on the device and is a new one in each replay."""
+    """A seed (1,) from torch's generator; it stays on the device and is new in each replay."""
     return torch.randint(2**63 - 1, (1,), dtype=torch.int64, device=device, generator=generator)
 
 
