@@ -1,13 +1,17 @@
 """The textbook version: whole padded prompts, one at a time, formulas spelled out.
 
-Everything fast is compared with this. It shares no code with the package apart from the learner's
-parameters and CLIP's own modules.
+Everything fast is compared with this. It shares no code with the package, only CLIP's own modules;
+of a learner it takes the values by name. Run in float64 (see `double`), its own rounding is far
+below what it is compared with.
 """
 
-import math
+import copy
 
 import clip
 import torch
+import torch.nn.functional as F
+from clip.model import CLIP, LayerNorm
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 
@@ -50,35 +54,72 @@ def text_features(clip_model, contexts, names, position="end"):
     return torch.stack(rows)
 
 
-def logits(clip_model, images, contexts, names):
-    """Logits (L, B, C) for contexts (L, K, M, D), K = 1 or B."""
+def image_features(clip_model, images):
+    """Unit-norm features (B, E)."""
     features = clip_model.encode_image(images)
-    features = features / features.norm(dim=-1, keepdim=True)
-    scale = clip_model.logit_scale.exp()
-    out = []
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+def mlp(values, name, x, activation):
+    """Linear layers `name`.0, .2, ... or .linear1, .linear2 with an activation in between."""
+    keys = [k for k in values if k.startswith(f"{name}.") and k.endswith(".weight")]
+    for i, key in enumerate(sorted(keys)):
+        x = activation(x) if i else x
+        x = x @ values[key].T + values[key.replace("weight", "bias")]
+    return x
+
+
+def posterior(values, name, features, shape):
+    """Mean or log-variance (K, R, D) by the learner's values: free, constant or of the image."""
+    if f"posterior.{name}.0.weight" in values:
+        return mlp(values, f"posterior.{name}", features, F.elu).reshape(len(features), *shape)
+    return values[f"posterior.{name}"].reshape(1, *shape)
+
+
+def contexts(values, features, eps):
+    """Contexts (L, K, M, D) with mu, logvar (K, R, D) or None, for noise eps (L, K, R, D)."""
+    ctx, shape = values["ctx"], eps.shape[2:]
+    if "posterior.linear1.weight" in values:  # CoCoOp
+        mu, logvar = mlp(values, "posterior", features, F.relu)[:, None], None
+    elif any(k.startswith("posterior.") for k in values):
+        at = "mean" if "posterior.mean.0.weight" in values else "mu"
+        mu = posterior(values, at, features, shape)
+        has_noise = any(k.startswith("posterior.logvar") for k in values)
+        logvar = posterior(values, "logvar", features, shape).expand_as(mu) if has_noise else None
+    else:  # CoOp
+        return ctx[None, None], None, None
+    residual = mu[None] if logvar is None else mu + (logvar / 2).exp() * eps
+    return ctx + residual, mu, logvar
+
+
+def logits(clip_model, features, contexts, names, position="end"):
+    """Logits (L, B, C) for contexts (L, K, M, D), K = 1 or B, or (1, 1, C, M, D)."""
+    scale, out = clip_model.logit_scale.exp(), []
     for per_sample in contexts:
-        rows = []
-        for i, feature in enumerate(features):
-            context = per_sample[i if len(per_sample) > 1 else 0]
-            text = text_features(clip_model, context[None], names)[0]
-            rows.append(scale * text @ feature)
+        text = text_features(clip_model, per_sample, names, position)  # (K, C, E)
+        rows = [scale * text[i if len(text) > 1 else 0] @ f for i, f in enumerate(features)]
         out.append(torch.stack(rows))
     return torch.stack(out)
 
 
-def loss(logits, labels, mu, logvar, *, objective, kl_weight, kl_reduction, prior_std, n_train):
-    """Objective of a batch from logits (L, B, C); mu, logvar (K, R, D)."""
+def kl(mu, logvar, prior_std):
+    """KL (K,) in nats from N(0, prior_std^2); without noise minus the prior's log-density."""
+    if mu is None:
+        return torch.zeros(1)
+    prior = Normal(torch.zeros_like(mu), prior_std)
+    if logvar is None:
+        return (prior.log_prob(torch.zeros_like(mu)) - prior.log_prob(mu)).sum((1, 2))
+    return kl_divergence(Normal(mu, (logvar / 2).exp()), prior).sum((1, 2))
+
+
+def loss(logits, labels, kl, n_dims, *, objective, kl_weight, kl_reduction, n_train):
+    """Objective of a batch from logits (L, B, C) and kl (K,) summed over n_dims dimensions."""
     likelihood = torch.stack([
         torch.stack([row.softmax(-1)[label] for row, label in zip(sample, labels, strict=True)])
         for sample in logits
     ])  # (L, B)  # fmt: skip
     nll = -likelihood.mean(0).log().mean() if objective == "iwae" else -likelihood.log().mean()
-    kl = kl_divergence(
-        Normal(mu, (logvar / 2).exp()), Normal(torch.zeros_like(mu), prior_std)
-    ).sum((1, 2))  # fmt: skip
-    n_dims = mu[0].numel()
-    kl = kl.mean() / {"mean": n_dims, "sum": 1, "elbo": n_train}[kl_reduction]
-    return nll + kl_weight * kl
+    return nll + kl_weight * kl.mean() / {"mean": n_dims, "sum": 1, "elbo": n_train}[kl_reduction]
 
 
 def predictive(logits):
@@ -86,18 +127,55 @@ def predictive(logits):
     return (sum(sample.softmax(-1) for sample in logits) / len(logits)).log()
 
 
-def random_clip(
-    *, embed=24, image=32, patch=16, vision_width=64, width=64, layers=3, context_length=77, seed=0
-):
-    """A small CLIP with random weights, wide enough that prompts differ."""
-    from clip.model import CLIP
+def zero_shot(clip_model, names, templates):
+    """Features (C, E): of each template of unit norm, averaged, normalised again."""
+    nothing = clip_model.positional_embedding[:0]
+    total = 0
+    for template in templates:
+        texts = [template.format(name.replace("_", " ")) for name in names]
+        ids = clip.tokenize(texts, context_length=clip_model.context_length)
+        total = total + torch.stack([
+            encode_prompt(clip_model, torch.cat([nothing, clip_model.token_embedding(row)]),
+                          int(row.argmax()) + 1)
+            for row in ids
+        ])  # fmt: skip
+    mean = total / len(templates)
+    return mean / mean.norm(dim=-1, keepdim=True)
 
+
+def calibration_error(confidence, correct, n_bins=15):
+    """Expected calibration error in [0, 1], bin by bin."""
+    error = 0.0
+    for b in range(n_bins):
+        low, high = b / n_bins, (b + 1) / n_bins
+        inside = [i for i, c in enumerate(confidence) if low < c <= high]
+        if inside:
+            gap = sum(correct[i] - confidence[i] for i in inside) / len(inside)
+            error += len(inside) / len(confidence) * abs(gap)
+    return error
+
+
+def double(clip_model):
+    """A float64 copy; CLIP's own LayerNorm would go back to float32."""
+    twin = copy.deepcopy(clip_model).double()
+    for module in twin.modules():
+        if isinstance(module, LayerNorm):
+            module.__class__ = nn.LayerNorm
+    return twin
+
+
+def random_clip(
+    *, embed=24, image=32, patch=16, vision_width=64, width=64, layers=3, context_length=77,
+    resnet=False, seed=0,
+):  # fmt: skip
+    """A small CLIP with random weights, wide enough that prompts differ."""
+    vision_layers = (1, 1, 1, 1) if resnet else 2
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CLIP(
-            embed, image, 2, vision_width, patch, context_length, 49408, width, max(1, width // 64),
-            layers,
-        ).float()
+            embed, image, vision_layers, vision_width, None if resnet else patch, context_length,
+            49408, width, max(1, width // 64), layers,
+        ).float()  # fmt: skip
         with torch.no_grad():
             model.token_embedding.weight.mul_(2)
             model.positional_embedding.mul_(2)
@@ -106,8 +184,3 @@ def random_clip(
                     if p.dim() > 1:
                         p.mul_(2)
     return model.eval().requires_grad_(False)
-
-
-def uniform_kl(mu, std, prior_std):
-    """Closed form of the KL per dimension, for tests of other code paths."""
-    return math.log(prior_std / std) + (std**2 + mu**2) / (2 * prior_std**2) - 0.5

@@ -99,8 +99,8 @@ def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
         try:
             value = _fit(value, None if key in _OR_NONE else known[key])
         except ValueError:
-            kind = _kind(known[key])
-            problems.append(f"{key} is {value!r}{where}; {kind} is expected, such as {known[key]!r}")
+            wanted = f"{_kind(known[key])} is expected, such as {known[key]!r}"
+            problems.append(f"{key} is {value!r}{where}; {wanted}")
             continue
         node = cfg
         *path, leaf = key.split(".")
