@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from .errors import DataError
 _OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.safetensors(\.\w+)?")  # entries, unfinished entries
 _DETERMINISTIC = {"Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization"}
 _HEADER = 1000  # bytes of a file besides its features, at most
+_ABANDONED = 3600  # seconds after which an unfinished entry is left over from a killed process
 
 
 def cache_folder() -> Path:
@@ -193,16 +195,22 @@ def _read_checked(path: Path, key: str, n_images: int) -> Tensor:
 
 
 def _make_room(folder: Path, limit: float) -> None:
-    """Delete own files, the one used longest ago first, until the others take at most `limit`."""
-    files = []
+    """Delete own files, the one used longest ago first, until the others take at most `limit`.
+
+    Entries that a process never finished go, too; files of another kind are left alone.
+    """
+    found = []
     for path in folder.iterdir():
-        if _OWN_FILE.fullmatch(path.name):
-            try:
-                files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-            except FileNotFoundError:
-                continue  # another process makes room, too
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
+        if not _OWN_FILE.fullmatch(path.name):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process makes room, too
+            stat = path.stat()
+            if not path.name.startswith("."):
+                found.append((stat.st_mtime_ns, stat.st_size, path))
+            elif stat.st_mtime < time.time() - _ABANDONED:
+                path.unlink()
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
         if total <= limit:
             return
         path.unlink(missing_ok=True)
