@@ -168,7 +168,10 @@ def random_clip(
     *, embed=24, image=32, patch=16, vision_width=64, width=64, layers=3, context_length=77,
     resnet=False, seed=0,
 ):  # fmt: skip
-    """A small CLIP with random weights, wide enough that prompts differ."""
+    """A small CLIP with random weights, scaled up so that prompts differ (mean cosine 0.7).
+
+    Not more: with blocks doubled, float32 alone is 1.4e-5 off in gradients.
+    """
     vision_layers = (1, 1, 1, 1) if resnet else 2
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -182,5 +185,5 @@ def random_clip(
             for block in model.transformer.resblocks:
                 for p in block.parameters():
                     if p.dim() > 1:
-                        p.mul_(2)
+                        p.mul_(1.25)
     return model.eval().requires_grad_(False)

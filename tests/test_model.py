@@ -1,0 +1,268 @@
+"""The production path equals the textbook in value and gradient, and keeps its promises."""
+
+import dataclasses
+import itertools
+
+import pytest
+import reference
+import torch
+from helpers import (
+    NAMES,
+    error,
+    images,
+    noise,
+    production,
+    prompted,
+    small_clip,
+    textbook,
+    textbook_clip,
+)
+
+from varprompt.config import RESIDUALS, PromptConfig
+from varprompt.errors import ConfigError
+from varprompt.model import FrozenCLIP, PromptedCLIP, zero_shot
+from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
+from varprompt.posterior import POSTERIORS
+from varprompt.tokens import POSITIONS
+
+TOLERANCE = 1e-5  # of float32 against float64, relative to the largest value
+M, L = 4, 2
+BASE = PromptConfig(
+    posterior="gaussian", logvar_init=-4.0, n_samples=L, n_samples_test=3, kl_weight=0.3,
+    prior_std=0.6, test_seed=7,
+)  # fmt: skip
+
+# every combination of these, with an objective and a KL reduction taken in turn
+OBJECTIVE_CYCLE = itertools.cycle([*itertools.product(OBJECTIVES, KL_REDUCTIONS)])
+VARIATIONAL = [
+    (dataclasses.replace(
+        BASE, posterior=posterior, residual=residual, learn_context=learn_context,
+        conditional=conditional, objective=objective, kl_reduction=reduction,
+     ), batch)
+    for (conditional, batch, posterior, residual, learn_context), (objective, reduction) in zip(
+        itertools.product((False, True), (1, 3, M), POSTERIORS, RESIDUALS, (True, False)),
+        OBJECTIVE_CYCLE, strict=False,
+    )
+]  # fmt: skip
+COOP = [
+    PromptConfig(ctx_init="", n_ctx=n_ctx, position=position, class_specific=csc)
+    for position in POSITIONS
+    for csc in (False, True)
+    for n_ctx in (1, 5)
+]
+COCOOP = PromptConfig(posterior="meta_net", conditional=True)
+
+
+def identify(value):
+    if isinstance(value, int):
+        return f"B{value}"
+    words = [value.posterior, value.residual, value.objective, value.kl_reduction]
+    words += ["conditional"] * value.conditional + ["fixed-context"] * (not value.learn_context)
+    return "-".join(words)
+
+
+def check(config, batch, names=NAMES[:3]):
+    model = prompted(config, names)
+    x, labels = images(batch), torch.arange(batch) % len(names)
+    eps = noise(
+        config.n_samples, batch if config.conditional else 1, model.prompt_learner.posterior
+    )
+    want = textbook(model, config, x, labels, eps, names)
+    got = production(model, config, x, labels, None if not config.posterior else eps)
+    assert got[0].shape[1:] == (batch, len(names))
+    assert error(got[0], want[0]) < TOLERANCE
+    assert error(got[1], want[1]) < TOLERANCE
+    assert got[2].keys() == want[2].keys()
+    for name, gradient in got[2].items():
+        assert error(gradient, want[2][name]) < TOLERANCE, name
+
+
+@pytest.mark.parametrize(("config", "batch"), VARIATIONAL, ids=identify)
+def test_variational_trainers_equal_the_textbook(config, batch):
+    check(config, batch)
+
+
+@pytest.mark.parametrize(
+    "config", COOP, ids=lambda c: f"{c.position}-M{c.n_ctx}-{c.class_specific}"
+)
+def test_coop_equals_the_textbook(config):
+    check(config, 3, NAMES)
+
+
+@pytest.mark.parametrize("batch", [1, 3, M])
+def test_cocoop_equals_the_textbook(batch):
+    check(COCOOP, batch)
+
+
+@pytest.mark.parametrize(
+    "templates", [["a photo of a {}, a type of x."], ["itap of a {}.", "{} texture."]]
+)
+def test_zero_shot_equals_the_textbook(templates):
+    towers, x = FrozenCLIP(small_clip()), images(3)
+    got = zero_shot(towers, NAMES, templates)(towers.encode_image(x))
+    text = reference.zero_shot(textbook_clip(), NAMES, templates)
+    features = reference.image_features(textbook_clip(), x.double())
+    want = (textbook_clip().logit_scale.exp() * features @ text.T).log_softmax(-1)
+    assert error(got, want) < TOLERANCE
+
+
+PREDICTING = [
+    pytest.param(dataclasses.replace(BASE, posterior=posterior, conditional=conditional),
+                 id=f"{posterior}-{conditional}")
+    for posterior in POSTERIORS for conditional in (False, True)
+] + [pytest.param(COCOOP, id="cocoop"), pytest.param(COOP[1], id="coop")]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", PREDICTING)
+def test_predictor_equals_logits_with_its_noise(config):
+    model, x = prompted(config), images(3)
+    eps = model._test_noise(config.n_samples_test, torch.Generator().manual_seed(config.test_seed))
+    features = model.towers.encode_image(x)
+    got = model.predictor()(features)
+    if eps is not None:
+        eps = eps.expand(-1, 3 if config.conditional else 1, -1, -1)
+    logits, _ = model.logits(x, config.n_samples_test, eps=eps)
+    assert error(got, reference.predictive(logits.double())) < TOLERANCE
+    assert torch.allclose(got.exp().sum(-1), torch.ones(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("config", PREDICTING)
+def test_predictions_depend_on_nothing_but_the_image(config):
+    """Neither on the test batch, nor its order, nor on the state of any generator."""
+    model = prompted(config)
+    features = model.towers.encode_image(images(7))
+    want = model.predictor()(features)
+    torch.manual_seed(99)
+    predictor = model.predictor()
+    for size in (1, 3, 4):
+        assert (
+            error(torch.cat([predictor(part) for part in features.split(size)]), want) < TOLERANCE
+        )
+    order = torch.randperm(7)
+    assert error(predictor(features[order]), want[order]) < TOLERANCE
+    assert torch.equal(model.predictor()(features), want)
+
+
+def test_test_seed_and_samples():
+    model = prompted(BASE)
+    features = model.towers.encode_image(images(3))
+    assert not torch.equal(model.predictor(seed=1)(features), model.predictor(seed=2)(features))
+    assert torch.equal(model.predictor(seed=7)(features), model.predictor()(features))
+    one, many = model.predictor(1)(features), model.predictor(3)(features)
+    assert torch.equal(many, model.predictor()(features)) and not torch.equal(one, many)
+
+
+CHUNKED = [BASE, dataclasses.replace(BASE, conditional=True), COOP[3], COOP[7], COCOOP]
+
+
+@pytest.mark.parametrize("budget", [1, 1_000_000, 5_000_000])
+@pytest.mark.parametrize(
+    "config", CHUNKED, ids=lambda c: f"{c.posterior}-{c.position}-{c.conditional}"
+)
+def test_memory_budget_changes_nothing(config, budget):
+    x, labels = images(3), torch.tensor([4, 0, 1])
+    models = [prompted(dataclasses.replace(config, mem_budget=b)) for b in (2**40, budget)]
+    eps = noise(L, 3 if config.conditional else 1, models[0].prompt_learner.posterior)
+    eps = eps if config.posterior else None
+    whole, chunked = (production(m, config, x, labels, eps) for m in models)
+    assert error(chunked[0], whole[0]) < TOLERANCE
+    for name, gradient in whole[2].items():
+        assert error(chunked[2][name], gradient) < TOLERANCE, name
+
+
+# largest difference of a cosine from float32, and smallest cosine between gradients: a few units
+# in the last place (2^-11, 2^-9) after some ten roundings
+ROUNDING = {"fp32": (0, 1), "amp": (0, 1), "fp16": (0.01, 0.999), "bf16": (0.05, 0.98)}
+
+
+@pytest.mark.parametrize("resnet", [False, True])
+@pytest.mark.parametrize("precision", ROUNDING)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_precisions_agree_within_their_rounding(precision, resnet, conditional):
+    config = dataclasses.replace(BASE, conditional=conditional)
+    options = {"resnet": resnet, "vision_width": 16} if resnet else {}
+    x, labels = images(3), torch.tensor([4, 0, 1])
+    results = []
+    for name in ("fp32", precision):
+        model = prompted(dataclasses.replace(config, precision=name), clip=small_clip(**options))
+        eps = noise(L, 3 if conditional else 1, model.prompt_learner.posterior)
+        results.append(production(model, config, x, labels, eps))
+        assert results[-1][0].dtype == torch.float32
+        assert all(v.dtype == torch.float32 for v in model.prompt_learner.state_dict().values())
+        log_prob = model.predictor()(model.towers.encode_image(x))
+        assert log_prob.dtype == torch.float32 and torch.isfinite(log_prob).all()
+    exact, rounded = results
+    difference, alignment = ROUNDING[precision]
+    assert (rounded[0] - exact[0]).abs().max() / model.scale <= difference
+    for name, gradient in exact[2].items():
+        cosine = torch.cosine_similarity(gradient.flatten(), rounded[2][name].flatten(), 0)
+        assert cosine >= alignment - 1e-6, name
+
+
+def test_only_the_learner_is_trained():
+    model = prompted(BASE).train()
+    assert not model.towers.training and not model.towers.clip.training
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {f"prompt_learner.{n}" for n, _ in model.prompt_learner.named_parameters()}
+    before = model.towers.clip.state_dict()
+    production(model, BASE, images(2), torch.tensor([0, 1]), None)
+    assert all(torch.equal(v, before[k]) for k, v in model.towers.clip.state_dict().items())
+
+
+def test_resnet_statistics_stay_frozen():
+    model = prompted(BASE, clip=small_clip(resnet=True, vision_width=16)).train()
+    bn = model.towers.clip.visual.bn1
+    before = bn.running_mean.clone(), bn.num_batches_tracked.clone()
+    model.logits(images(2))
+    assert torch.equal(bn.running_mean, before[0]) and bn.num_batches_tracked == before[1]
+
+
+def test_sizes_of_the_published_models():
+    """Learned numbers at the widths of ViT-B/16 and M = 4 (coop 2,048, cocoop 35,360)."""
+    clip = small_clip(embed=512, width=512, layers=1)
+
+    def count(config):
+        learner = PromptedCLIP(clip, ["x"], config).prompt_learner
+        return sum(p.numel() for p in learner.parameters())
+
+    assert count(PromptConfig()) == 2_048
+    assert count(COCOOP) == 35_360
+    assert count(BASE) == 3_072
+    assert count(dataclasses.replace(BASE, conditional=True)) == 659_456
+
+
+def test_initial_context():
+    clip = small_clip()
+    words = PromptedCLIP(
+        clip, NAMES, PromptConfig(ctx_init="a photo of a", n_ctx=16)
+    ).prompt_learner
+    ids = torch.tensor([320, 1125, 539, 320])  # CLIP's tokens of these words
+    assert torch.equal(words.ctx, clip.token_embedding.weight[ids])
+    torch.manual_seed(0)
+    random = PromptedCLIP(clip, NAMES, PromptConfig(ctx_init="", n_ctx=60)).prompt_learner.ctx
+    assert random.shape == (60, 64) and random.std().item() == pytest.approx(0.02, rel=0.05)
+    csc = PromptedCLIP(clip, NAMES, PromptConfig(ctx_init="", class_specific=True)).prompt_learner
+    assert csc.ctx.shape == (5, 4, 64) and not torch.equal(csc.ctx[0], csc.ctx[1])
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "message"),
+    [
+        (PromptConfig(ctx_init="itap of xylophonist"), NAMES, "3 words but 7 tokens"),
+        (PromptConfig(ctx_init="", n_ctx=75), NAMES, r"5 prompt\(s\) do not fit the 77 tokens"),
+        (PromptConfig(), ["dog", "word " * 80], r"1 prompt\(s\) do not fit .*'word word"),
+    ],
+)
+def test_prompts_that_do_not_fit(config, names, message):
+    with pytest.raises(ConfigError, match=message):
+        PromptedCLIP(small_clip(), names, config)
+
+
+def test_similarity_is_the_mean_cosine_between_classes():
+    model = prompted(BASE)
+    features = model.towers.encode_image(images(1))
+    text = model._text(features, 3, model._test_noise(3, torch.Generator().manual_seed(7)))[0, 0]
+    cosines = (text @ text.T)[~torch.eye(len(text), dtype=torch.bool)]
+    assert model.predictor().similarity(features) == pytest.approx(cosines.mean().item(), abs=1e-5)
+    single = PromptedCLIP(small_clip(), ["dog"], BASE).predictor()
+    assert single.similarity(features) == pytest.approx(0, abs=1e-5)
