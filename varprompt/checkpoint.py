@@ -6,6 +6,7 @@ needed, so its classes (all of ``torch.optim``) are read as inert placeholders a
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
@@ -19,39 +20,62 @@ import torch
 from .errors import CheckpointError
 
 
-def write_atomic(path: str | os.PathLike, save: Any) -> None:
+_UNFINISHED = ".tmp"  # end of the name of a file that is being written
+
+
+def write_atomic(
+    path: str | os.PathLike, save: Any, before: str | os.PathLike | None = None
+) -> None:
     """Call ``save(file)`` on a temporary file beside `path`, then rename it to `path`.
 
     A reader sees the old content or the new one, never a part; a full disk leaves the old one.
+    With `before`, the old content stays under that name: at every instant `path`, `before` or
+    both are whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "w+b") as file:
             save(file)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+        if before is not None and path.exists():
+            os.replace(path, before)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def write(state: dict[str, Any], path: str | os.PathLike) -> None:
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Delete what killed processes left of `write_atomic`; nobody may be writing to `folder`."""
+    for file in Path(folder).glob(f".*{_UNFINISHED}"):
+        file.unlink(missing_ok=True)
+
+
+def write(
+    state: dict[str, Any], path: str | os.PathLike, before: str | os.PathLike | None = None
+) -> None:
     """Save `state` (tensors, numbers, strings and containers of them) so that `read` takes it.
+
+    See `write_atomic` for `before`.
 
     Raises:
         CheckpointError: `state` holds an object that the safe ``torch.load`` refuses.
+        OSError: the disk is full or read-only.
     """
+    content = io.BytesIO()  # torch's own writer hides why it could not write to a file
+    torch.save(state, content)
 
     def save(file: IO[bytes]) -> None:
-        torch.save(state, file)
+        file.write(content.getbuffer())
+        file.flush()
         file.seek(0)
         _load(file, path, {})  # proven readable before it replaces the previous one
 
-    write_atomic(path, save)
+    write_atomic(path, save, before)
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:

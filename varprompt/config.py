@@ -30,7 +30,10 @@ def _defaults() -> dict[str, Any]:
         "DATASET.SUBSAMPLE_CLASSES": "all",
         "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
         "TEST.CACHE_SIZE_GB": 5.0,  # of all features of test images on disk, 0 = no cache
+        "TRAIN.CHECKPOINT_STEPS": 0,  # updates between two saved states, 0 = at epoch ends only
         "TRAIN.CLIP_GRAD_NORM": 0.0,  # largest norm of the learner's gradient, 0 = off
+        "TRAIN.DETERMINISTIC": False,  # only torch's deterministic algorithms: slower on a GPU
+        "TRAIN.MAX_BAD_STEPS": 0,  # updates of a run that may be left out as not finite
         # N > 0: N augmented views of each training image are encoded before training, and epoch e
         # sees view e mod N. Faster, but another stream of augmentations (and at most N different
         # ones), so figures differ from N = 0. Takes N * images * E * 4 bytes.
@@ -104,7 +107,8 @@ _LEAST = {  # smallest values of Dassl's own numbers
     "DATALOADER.NUM_WORKERS": 0, "DATALOADER.TEST.BATCH_SIZE": 1,
     "DATALOADER.TRAIN_X.BATCH_SIZE": 1, "OPTIM.LR": 0, "OPTIM.MAX_EPOCH": 0,
     "OPTIM.MOMENTUM": 0, "OPTIM.WEIGHT_DECAY": 0, "TEST.CACHE_SIZE_GB": 0,
-    "TRAIN.CLIP_GRAD_NORM": 0, "TRAIN.FEATURE_CACHE": 0, "TRAIN.PRINT_FREQ": 1,
+    "TRAIN.CHECKPOINT_STEPS": 0, "TRAIN.CLIP_GRAD_NORM": 0, "TRAIN.FEATURE_CACHE": 0,
+    "TRAIN.MAX_BAD_STEPS": 0, "TRAIN.PRINT_FREQ": 1,
     "TRAINER.VPT.MEM_BUDGET": 0,
 }  # fmt: skip
 _ALLOWED = {

@@ -29,7 +29,7 @@ from .checkpoint import write_atomic
 from .encoding import Encode, encode_images
 from .errors import DataError
 
-_OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.safetensors(\.\w+)?")  # entries, unfinished entries
+_OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.safetensors(\.\w+)*")  # entries, unfinished entries
 _DETERMINISTIC = {"Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization"}
 _HEADER = 1000  # bytes of a file besides its features, at most
 _ABANDONED = 3600  # seconds after which an unfinished entry is left over from a killed process

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -56,14 +57,16 @@ class SeededItems(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         index, seed = key
-        before = random.getstate()
+        python, numpy = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # leaves CUDA alone
             random.seed(seed)
+            np.random.seed(seed)
             try:
                 return self.items[index]
             finally:
-                random.setstate(before)
+                random.setstate(python)
+                np.random.set_state(numpy)
 
 
 def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:

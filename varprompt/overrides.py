@@ -18,7 +18,8 @@ from .errors import ConfigError
 # keys that may differ between two runs without another result
 _FREE = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
-    "TRAIN.PRINT_FREQ", "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
+    "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.MAX_BAD_STEPS", "TRAIN.PRINT_FREQ",
+    "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
 }  # fmt: skip
 _OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
 
