@@ -3,6 +3,7 @@
 A split is three lists of :class:`Item`, the very triples of CoOp's ``split_zhou_*.json``.
 """
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -151,8 +152,10 @@ def _check_labels(split: Split, problems: Problems) -> None:
         for part in ("train", "test"):
             if present[part] and label not in present[part]:
                 problems.add(f"classes without {part} images", f"{label} ({shown})")
-    for label in sorted(set(range(min(max(names, default=0), 10**6))) - set(names)):
-        problems.add("gaps in the labels (must be 0, 1, 2, ...)", str(label))
+    for before, after in itertools.pairwise([-1, *sorted(names)]):
+        if after - before > 1:
+            gap = f"{before + 1} to {after - 1}" if after - before > 2 else f"{before + 1}"
+            problems.add("gaps in the labels (must be 0, 1, 2, ...)", gap)
 
 
 def _check_paths(

@@ -90,7 +90,7 @@ def test_different_problems_are_reported_together(dtd, make_cfg):
         "train paths that leave the data folder: 1",
         "labels with more than one class name: 1\n    1: 'honeycomb', 'honeycombed'",
         "classes without test images: 2\n    2 ('polka-dotted')\n    6 ('gapped')",
-        "gaps in the labels (must be 0, 1, 2, ...): 2\n    4\n    5",
+        "gaps in the labels (must be 0, 1, 2, ...): 1\n    4 to 5",
         "train images that do not exist: 1\n    'banded/none.jpg'",
     ):
         assert line in text
@@ -154,7 +154,7 @@ entries = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.fixed_dictionaries({"train": entries, "val": entries, "test": entries}) | json_values)
 def test_any_json_is_a_checked_split_or_one_error(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("fuzz")
@@ -174,7 +174,7 @@ def test_any_json_is_a_checked_split_or_one_error(tmp_path_factory, content):
 
 def test_huge_labels_do_not_exhaust_the_memory():
     items = [Item("a", 0, "x"), Item("a", 10**15, "y")]
-    with pytest.raises(DataError, match="gaps in the labels"):
+    with pytest.raises(DataError, match=r"gaps in the labels .*: 1\n    1 to 999999999999999"):
         check_split(Split(items, [], items), "here", lambda _: ["a"])
 
 

@@ -159,7 +159,6 @@ class Call:
         ({"train": [Call(getattr, 1, "real")]}, r"builtins\.getattr"),
         ({"train": [Path("x")]}, r"pathlib\.PosixPath"),
         (random.Random, r"random\.Random"),
-        (DATASET_REGISTRY.get, r".*"),
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 5])
