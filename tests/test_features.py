@@ -1,5 +1,6 @@
 """Features of test images on disk, and training on views that were encoded beforehand."""
 
+import gc
 import os
 import random
 import resource
@@ -401,6 +402,7 @@ def test_many_at_once_read_whole_entries_or_none(folder):
 # images that cannot be read
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dassl 0.6.3 leaves the file open
 @pytest.mark.parametrize("n_workers", [0, 2])
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_undecodable_image_is_named(make, moved, part, n_workers):
@@ -412,6 +414,8 @@ def test_undecodable_image_is_named(make, moved, part, n_workers):
     with pytest.raises(DataError) as caught:
         trainer.test() if part == "test" else trainer.train()
     assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    del caught
+    gc.collect()
 
 
 def test_vanished_image_is_named(make, moved):
