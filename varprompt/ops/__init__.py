@@ -157,12 +157,12 @@ def _fused_problems(mu: Tensor) -> list[str]:
     if not (mu.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         problems.append(f"backend 'fused' needs CUDA tensors, got {mu.device}; choose 'eager'")
     elif _import_fused() is None:
-        problems.append("backend 'fused' needs the package triton; install it or choose 'eager'")
+        problems.append("backend 'fused' needs Triton 3.3 or later; install it or choose 'eager'")
     return problems
 
 
 def _import_fused() -> ModuleType | None:
-    """`fused`, not before it is needed, because it imports Triton; None without Triton."""
+    """`fused`, not before it is needed, because it imports Triton; None if that is missing or old."""
     try:
         from . import fused
     except ImportError:

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from . import kernels
 
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
+    raise ImportError(f"the kernels use tuples: Triton 3.3 or later, got {triton.__version__}")
+
 _MAX_TOKENS = 16  # of a program of the backward, which keeps their sums in registers
 # Enough to fill a GPU, and the same on every GPU: the order of a sum depends on it.
 _FORWARD_PROGRAMS, _BACKWARD_PROGRAMS = 2048, 768
