@@ -111,6 +111,9 @@ train_py() {
     fi
     need_python
     cd "$root"
+    if [[ -z ${DATA:-} ]]; then
+        mkdir -p data # the embedded data sets are made in it
+    fi
     "$PYTHON_BIN" train.py --root "$data" --trainer "$TRAINER" \
         --dataset-config-file "configs/datasets/$dataset.yaml" \
         --config-file "configs/trainers/$folder/$CFG.yaml" "$@"
