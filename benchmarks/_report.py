@@ -67,8 +67,9 @@ def _commit() -> str | None:
         )
         return done.stdout.strip()
 
+    commit = run("rev-parse", "HEAD")
     changed = run("status", "--porcelain", "--untracked-files=no")
-    return (run("rev-parse", "HEAD") or None) and run("rev-parse", "HEAD") + "+" * bool(changed)
+    return commit + "+" * bool(changed) if commit else None
 
 
 def _cpu() -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,50 +65,51 @@ def measure(
     repeats: int,
 ) -> list[dict[str, Any]]:
     """Rows for the forward alone and with the backward, called and (CUDA) replayed."""
+    tensors, forward = problem(size, n_residuals, backend, device)
+    upstream = [torch.randn_like(out) for out in forward(*tensors)]
+
+    def both() -> tuple[list[Tensor], list[Tensor]]:
+        outputs = forward(*tensors)
+        return outputs, torch.autograd.grad(outputs, tensors, upstream)
+
+    outputs, grads = map(_n_bytes, both())
+    passes = {
+        "forward": (lambda: forward(*tensors), _n_bytes(tensors) + outputs),
+        "both": (both, _n_bytes([*tensors, *tensors[:2]]) + 2 * outputs + grads),
+    }
+    common = {"size": dict(zip("LKMD", size, strict=True)), "R": n_residuals, "backend": backend}
+    common["peak_bytes"] = peak_memory(both, device)
+    common["output_and_gradient_bytes"] = outputs + grads
+    rows = []
+    for name, (step, moved) in passes.items():
+        modes = {"call": step} | ({"graph": _graphed(step)} if device.type == "cuda" else {})
+        for mode, run in modes.items():
+            ms = percentiles(milliseconds(run, device, repeats))
+            speed = {"bytes": moved, "bytes_per_s": moved / ms["p50"] * 1e3}
+            rows.append({**common, "pass": name, "mode": mode, "ms": ms, **speed})
+    return rows
+
+
+def problem(
+    size: tuple[int, int, int, int], n_residuals: int, backend: str, device: torch.device
+) -> tuple[list[Tensor], Callable[..., tuple[Tensor, Tensor]]]:
+    """mu, logvar, context, and the step; contexts in float16 on CUDA, as of a text tower there."""
     n_samples, n_rows, n_tokens, width = size
     draw = torch.Generator(device).manual_seed(0)
-    shape = (n_rows, n_residuals, width)
-    mu, logvar = (torch.randn(shape, device=device, generator=draw) for _ in range(2))
-    context = torch.randn(n_tokens, width, device=device, generator=draw)
-    tensors = [tensor.requires_grad_() for tensor in (mu, logvar, context)]
+    shapes = [(n_rows, n_residuals, width)] * 2 + [(n_tokens, width)]
+    tensors = [torch.randn(shape, device=device, generator=draw) for shape in shapes]
     out_dtype = torch.float16 if device.type == "cuda" else torch.float32
 
-    def draw_contexts(mu: Tensor, logvar: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(mu: Tensor, logvar: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         return reparam_kl(
             mu, logvar, context, n_samples, prior_std=PRIOR_STD, out_dtype=out_dtype,
             backend="eager" if backend == "compiled" else backend,
         )  # fmt: skip
 
-    torch._dynamo.reset()
-    forward = (
-        torch.compile(draw_contexts, fullgraph=True) if backend == "compiled" else draw_contexts
-    )
-    upstream = [torch.randn_like(out) for out in forward(*tensors)]
-
-    def both() -> Any:
-        outputs = forward(*tensors)
-        return outputs, torch.autograd.grad(outputs, tensors, upstream)
-
-    (contexts, kl), grads = both()
-    inputs, outputs = _n_bytes(*tensors), _n_bytes(contexts, kl)
-    moved = {
-        "forward": inputs + outputs,
-        "both": inputs + outputs + _n_bytes(*upstream, mu, logvar, *grads),
-    }
-    del contexts, kl
-    allowed = outputs + _n_bytes(*grads)
-    del grads
-    common = {"size": dict(zip("LKMD", size, strict=True)), "R": n_residuals, "backend": backend}
-    common |= {"out_dtype": str(out_dtype), "peak_bytes": peak_memory(both, device)}
-    common |= {"output_and_gradient_bytes": allowed}
-    rows = []
-    for name, step in (("forward", lambda: forward(*tensors)), ("both", both)):
-        modes = {"call": step} | ({"graph": _graphed(step)} if device.type == "cuda" else {})
-        for mode, run in modes.items():
-            ms = percentiles(milliseconds(run, device, repeats))
-            speed = {"bytes": moved[name], "bytes_per_s": moved[name] / ms["p50"] * 1e3}
-            rows.append({**common, "pass": name, "mode": mode, "ms": ms, **speed})
-    return rows
+    if backend == "compiled":
+        torch._dynamo.reset()
+        forward = torch.compile(forward, fullgraph=True)
+    return [tensor.requires_grad_() for tensor in tensors], forward
 
 
 def milliseconds(run: Callable[[], Any], device: torch.device, repeats: int) -> list[float]:
@@ -168,7 +169,7 @@ def _graphed(run: Callable[[], Any]) -> Callable[[], None]:
     return graph.replay
 
 
-def _n_bytes(*tensors: Tensor) -> int:
+def _n_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -162,7 +162,7 @@ def _fused_problems(mu: Tensor) -> list[str]:
 
 
 def _import_fused() -> ModuleType | None:
-    """`fused`, not before it is needed, because it imports Triton; None if that is missing or old."""
+    """`fused`, not before it is needed: it imports Triton; None if that is missing or old."""
     try:
         from . import fused
     except ImportError:
