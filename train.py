@@ -13,13 +13,11 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 LARGEST_SEED = 2**32 - 1  # of numpy's generator
 
 
@@ -72,19 +70,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
     from varprompt.errors import VarPromptError
+    from varprompt.interrupt import stop_on_signal
 
     args = parser().parse_args(argv)
     try:
-        return run(args)
+        with stop_on_signal():
+            return run(args)
     except VarPromptError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except OSError as error:  # no permission, full disk ...: the message has the path
         print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except SystemExit:
+        print("interrupted: the same command goes on from the last state", file=sys.stderr)
+        raise
 
 
 def run(args: argparse.Namespace) -> int:
@@ -101,17 +101,21 @@ def run(args: argparse.Namespace) -> int:
 
     import datasets  # noqa: F401  registers the data sets
     import trainers.baselines  # noqa: F401  registers the trainers
+    from varprompt.runfolder import kept_seed, sole_user
     from varprompt.runlog import tee_stdout
 
     check_names(cfg, args)
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     with sole_user(cfg.OUTPUT_DIR):
         if already_done(cfg, args):
             return 0
-        with tee_stdout(Path(cfg.OUTPUT_DIR, "log.txt")):
+        set_random_seed(cfg.SEED if cfg.SEED >= 0 else kept_seed(cfg.OUTPUT_DIR))
+        log = Path(cfg.OUTPUT_DIR, "log.txt")
+        goes_on = log.is_file() and log.stat().st_size > 0
+        with tee_stdout(log):
+            if goes_on:
+                print("\n*** Started again; the log goes on ***")
             print_run(args, cfg, description)
             trainer = build_trainer(cfg)
             if args.eval_only:
@@ -191,36 +195,6 @@ def check_names(cfg: Any, args: argparse.Namespace) -> None:
         problems.append(f"SEED (--seed) is {cfg.SEED}; it must be at most {LARGEST_SEED}")
     if problems:
         raise ConfigError(problems)
-
-
-@contextmanager
-def sole_user(folder: str) -> Iterator[None]:
-    """Hold the lock of an output folder.
-
-    Raises:
-        ConfigError: another run holds it, or it cannot be made or written to.
-    """
-    from filelock import FileLock, Timeout
-
-    from varprompt.errors import ConfigError
-
-    lock = FileLock(Path(folder, ".lock"), timeout=0)
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(
-            f"another run is writing to {folder}: wait for it, or give another --output-dir"
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"nothing can be written to the output folder {folder} ({error.strerror}): give "
-            "another --output-dir"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def already_done(cfg: Any, args: argparse.Namespace) -> bool:

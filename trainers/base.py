@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from varprompt.clip_io import input_size, load_clip
 from varprompt.config import prompt_config
@@ -27,29 +27,32 @@ from varprompt.encoding import view_loader
 from varprompt.errors import ConfigError
 from varprompt.features import FeatureCache
 from varprompt.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
-from varprompt.loading import derive_seed, seeded_loader
+from varprompt.loading import derive_seed, only_deterministic, seeded_loader
 from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
 from varprompt.schedule import build_lr_scheduler
 
 from .evaluation import EvaluationMixin
+from .guard import GuardMixin
 from .progress import StepLog
 from .state import CheckpointMixin
 
 
-class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
+class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
     """Trains a `PromptLearner` in front of a frozen CLIP; subclasses are found by their name."""
 
     stop: StopRequest = StopRequest()
     first_batch = 0
 
     def check_cfg(self, cfg: Any) -> None:
-        """Validate the trainer's options before any work.
+        """Validate the trainer's options before any work; TRAIN.DETERMINISTIC acts from here.
 
         Raises:
             ConfigError: everything that is wrong.
         """
         self.prompt_config = prompt_config(cfg, type(self).__name__)
+        if cfg.TRAIN.DETERMINISTIC:
+            only_deterministic()
 
     def build_data_loader(self) -> None:
         """Dassl's loaders, with a repeatable one for training."""
@@ -103,7 +106,10 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
         self.note(f"Learned parameters: {n_params:,}")
 
     def train(self) -> None:
-        """Train, and on Ctrl-C or SIGTERM save the state and leave with a code of its own."""
+        """Train; on Ctrl-C or SIGTERM leave with a code of its own, within an epoch with the state.
+
+        A second signal does not wait for the end of the step.
+        """
         with stop_on_signal() as self.stop:
             super().train()
 
@@ -122,6 +128,7 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
     def before_epoch(self) -> None:
         """Draw this epoch's noise from a seed of its own, unless it was restored."""
         super().before_epoch()
+        self.stop.deferred = True
         if self.first_batch == 0:
             self.noise.manual_seed(derive_seed(self.seed, self.epoch, "noise"))
 
@@ -143,26 +150,35 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
         for index, batch in enumerate(self.train_loader_x, self.first_batch):
             log.data_ready()
             self.batch_idx = index
-            log.step(self.batch_idx, self.forward_backward(batch), lr)
-            if self.stop and self.batch_idx + 1 < self.num_batches:
-                self.leave(self.epoch, self.batch_idx + 1)
+            log.step(index, self.forward_backward(batch), lr)
+            self._after_step(index + 1)
         self.first_batch = 0
         self.update_lr()
 
     def after_epoch(self) -> None:
         """Dassl's checkpoints, and the state from which an interrupted run goes on."""
         super().after_epoch()
+        self.save_resume_state(self.epoch + 1, 0)
+        self.stop.deferred = False  # nothing is lost if the run ends before the next epoch
         if self.stop:
             self.leave(self.epoch + 1, 0)
-        self.save_resume_state(self.epoch + 1, 0)
+
+    def _after_step(self, done: int) -> None:
+        """Save the state after `done` batches if it is due or a signal has arrived."""
+        every = self.cfg.TRAIN.CHECKPOINT_STEPS
+        due = every and (self.epoch * self.num_batches + done) % every == 0
+        if done < self.num_batches and (due or self.stop):
+            self.save_resume_state(self.epoch, done)
+            if self.stop:
+                self.leave(self.epoch, done)
 
     def leave(self, epoch: int, batch: int) -> None:
-        """Save the state and exit with the code for "run the same command again"."""
-        self.save_resume_state(epoch, batch)
+        """Exit with the code for "run the same command again"; the state is saved."""
         self.note(
             f"Interrupted after epoch {epoch}, batch {batch} of the next; the state is saved, "
             "the same command goes on from there"
         )
+        self.close_writer()
         raise SystemExit(EXIT_RESUMABLE)
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -177,11 +193,12 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One update; the scalars stay on the device."""
+        noise = self.noise.get_state()
         with self.autocast():
             features, labels = self.parse_batch_train(batch)
             logits, kl = self.model.logits_of(features, generator=self.noise)
         terms = objective(logits, labels, kl, self.objective)
-        self._update(terms.loss)
+        self.update(terms.loss, batch, noise)
         hits = predictive_log_prob(logits.detach()).argmax(-1) == labels
         scalars = {"loss": terms.loss, "acc": 100 * hits.float().mean()}
         if self.prompt_config.kl_weight:
@@ -192,17 +209,6 @@ class PromptTrainer(CheckpointMixin, EvaluationMixin, TrainerX):
         """Half precision where torch thinks it safe, for precision "amp" on a GPU."""
         enabled = self.prompt_config.precision == "amp" and self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.float16, enabled=enabled)
-
-    def _update(self, loss: Tensor) -> None:
-        self.optim.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        if self.cfg.TRAIN.CLIP_GRAD_NORM > 0:
-            self.scaler.unscale_(self.optim)
-            nn.utils.clip_grad_norm_(
-                self.model.prompt_learner.parameters(), self.cfg.TRAIN.CLIP_GRAD_NORM
-            )
-        self.scaler.step(self.optim)
-        self.scaler.update()
 
     def note(self, text: str) -> None:
         """A line of the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from varprompt.errors import VarPromptError
 from varprompt.model import Predictor
 from varprompt.results import Tally, write_results
 
@@ -24,10 +26,18 @@ class EvaluationMixin:
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Classify a split, print Dassl's lines, write results.json; returns the accuracy."""
+        """Classify a split and print Dassl's lines; returns the accuracy.
+
+        Args:
+            split: "val" or "test"; None = TEST.SPLIT, and only then results.json is written:
+                tests between epochs are not the result of a run.
+
+        Raises:
+            VarPromptError: probabilities that are not finite.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
+        final, split = split is None, split or self.cfg.TEST.SPLIT
         if split == "val" and self.val_loader is None:
             split = "test"
         loader = self.val_loader if split == "val" else self.test_loader
@@ -47,7 +57,7 @@ class EvaluationMixin:
                 "training has collapsed; lower OPTIM.LR or set TRAIN.CLIP_GRAD_NORM 1.0",
                 stacklevel=2,
             )
-        return self._report(split, tally)
+        return self._report(split, tally, final)
 
     def image_features(self, loader: Any) -> tuple[Tensor, Tensor]:
         """Unit-norm features `(N, E)` and labels `(N,)` of a test loader, on the CPU, in order."""
@@ -62,14 +72,19 @@ class EvaluationMixin:
         )
         return features, torch.tensor([item.label for item in loader.dataset.data_source])
 
-    def _report(self, split: str, tally: Tally) -> float:
+    def _report(self, split: str, tally: Tally, final: bool) -> float:
         results = dict(self.evaluator.evaluate())
         for name, value in results.items():
             if not name.startswith("perclass"):
                 self.write_scalar(f"{split}/{name}", value, self.epoch)
         summary = tally.summary(self.dm.dataset.classnames)
+        if not math.isfinite(summary["nll"]):
+            raise VarPromptError(
+                f"probabilities of the {split} images are not finite in precision "
+                f"{self.prompt_config.precision}: test with PREC fp32"
+            )
         self.note(f"* nll: {summary['nll']:.4f}\n* ece: {summary['ece']:.1f}%")
-        if split == self.cfg.TEST.SPLIT:
+        if final:
             write_results(self.output_dir, {**results, **summary, **self.describe(split)})
         return results["accuracy"]
 
@@ -85,6 +100,7 @@ class EvaluationMixin:
             "seed": cfg.SEED,
             "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
             "weights_sha256": self.weights_sha256,
+            "bad_steps": self.bad_steps,
             "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
             "checkpoint_sha256": self.checkpoint_sha256,
             "config": cfg.dump(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from varprompt import checkpoint
-from varprompt.errors import CheckpointError, ConfigError
+from varprompt.errors import CheckpointError, ConfigError, DataError
 from varprompt.learner_state import load_learner
 from varprompt.overrides import difference
 
@@ -48,6 +50,11 @@ def file_sha256(path: str | os.PathLike) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def _states(folder: Path) -> list[Path]:
+    """States of an unfinished run, the newest first."""
+    return [folder / n for n in (_RESUME, _RESUME_BEFORE) if (folder / n).is_file()]
+
+
 class CheckpointMixin:
     """Overrides of Dassl's `save_model`, `load_model` and `resume_model_if_exist`."""
 
@@ -66,6 +73,8 @@ class CheckpointMixin:
             "scaler": self.scaler.state_dict(),
             "noise": self.noise.get_state(),
             "seed": self.seed,
+            "images": self.images_sha256,
+            "bad_steps": self.bad_steps,
             "best_result": float(self.best_result),
             "val_result": None if val_result is None else float(val_result),
             "trainer": self.cfg.TRAINER.NAME,
@@ -73,6 +82,13 @@ class CheckpointMixin:
             "classnames": list(self.dm.dataset.classnames),
             "config": self.cfg.dump(),
         }
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """Hex digest of the training images: labels and paths below the data root, in order."""
+        root = os.path.join(self.cfg.DATASET.ROOT, "")
+        rows = [(item.label, item.impath.removeprefix(root)) for item in self.dm.dataset.train_x]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def save_model(
         self,
@@ -93,41 +109,42 @@ class CheckpointMixin:
     def save_resume_state(self, epoch: int, batch: int) -> None:
         """Write the state of the run, keeping the one before."""
         folder = Path(self.output_dir, _NAME)
-        if (folder / _RESUME).exists():
-            os.replace(folder / _RESUME, folder / _RESUME_BEFORE)
-        checkpoint.write(self.state(epoch, batch), folder / _RESUME)
+        checkpoint.write(self.state(epoch, batch), folder / _RESUME, folder / _RESUME_BEFORE)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Restore the newest readable state in `directory`; returns the epoch to go on with.
+        """Restore the newest readable state; returns the epoch to go on with.
+
+        A state in the run's own folder goes before one in `directory` (RESUME).
 
         Raises:
             ConfigError: the run in `directory` had another configuration.
+            DataError: it had other training images.
             CheckpointError: there are states, but none is readable; or there is none where RESUME
                 says so.
         """
-        folder = Path(directory, _NAME)
-        files = [folder / n for n in (_RESUME, _RESUME_BEFORE) if (folder / n).is_file()]
-        if not files and self.cfg.RESUME:
-            raise CheckpointError(
-                f"there is no {_RESUME} in {folder}: --resume must name the --output-dir of an "
-                "unfinished run"
-            )
-        if not files:
+        own, other = Path(self.output_dir, _NAME), Path(directory, _NAME)
+        folder = own if _states(own) else other
+        if not _states(folder):
+            if self.cfg.RESUME:
+                raise CheckpointError(
+                    f"there is no {_RESUME} in {folder}: --resume must name the --output-dir of "
+                    "an unfinished run"
+                )
             self.note("No checkpoint found, train from scratch")
             return 0
-        state = None
-        for file in files:
+        for file in _states(folder):
             try:
                 state = checkpoint.read(file)
-                break
             except CheckpointError as error:
                 self.note(f"{error}; trying the one before")
-        if state is None:
-            raise CheckpointError(
-                f"no readable state in {folder}: move the folder away to train from scratch"
-            )
-        self._restore(state, file)
-        return state["epoch"]
+                continue
+            self._restore(state, file)
+            if file != own / _RESUME and folder == own:
+                os.replace(file, own / _RESUME)  # the next state saved must not push it out
+            return state["epoch"]
+        raise CheckpointError(
+            f"no readable state in {folder}: move the folder away to train from scratch"
+        )
 
     def _restore(self, state: dict[str, Any], file: Path) -> None:
         changes = difference(state["config"], self.cfg.dump())
@@ -136,12 +153,18 @@ class CheckpointMixin:
                 f"{file.parent.parent} holds an unfinished run with another configuration "
                 f"({'; '.join(changes[:10])}): use its options, or another --output-dir"
             )
+        if state["images"] != self.images_sha256:
+            raise DataError(
+                f"the training images are not those of the unfinished run in {file.parent.parent} "
+                "(split file, few-shot choice or folder have changed): use another --output-dir"
+            )
         self._fill(state, str(file))
         self.optim.load_state_dict(state["optimizer"])
         self.sched.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.noise.set_state(state["noise"])
         self.best_result = state["best_result"]
+        self.bad_steps = state["bad_steps"]
         self.seed = self.train_loader_x.batch_sampler.seed = state["seed"]
         self.first_batch = state["batch"]
         self.note(

@@ -19,7 +19,6 @@ import torch
 
 from .errors import CheckpointError
 
-
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that training answers at the next step."""
+"""Ctrl-C and SIGTERM: training answers at the next step, everything else at once."""
 
 from __future__ import annotations
 
@@ -11,31 +11,37 @@ EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 
 class StopRequest:
-    """Becomes true when a signal has arrived."""
+    """True when a signal has arrived.
+
+    Attributes:
+        deferred: the first signal is only noted, for whoever asks; a second one, and any signal
+            while this is False, raises SystemExit with `EXIT_RESUMABLE`.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.deferred = False
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
+    def __call__(self, number: int, frame: object) -> None:
+        """Handle a signal."""
+        first, self.signal = not self, number
+        if not (first and self.deferred):
+            raise SystemExit(EXIT_RESUMABLE)
+
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a `StopRequest`; a second one acts as usual."""
+    """Let a `StopRequest` handle SIGINT and SIGTERM; worker processes inherit it."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
     previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def handler(number: int, frame: object) -> None:
-        request.signal = number
-        for s, old in previous.items():
-            signal.signal(s, old)
-
     for s in previous:
-        signal.signal(s, handler)
+        signal.signal(s, request)
     try:
         yield request
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,14 @@ def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2^31) for the purpose that `parts` name; unrelated for other parts."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def only_deterministic() -> None:
+    """Make this process use torch's deterministic algorithms only; an operator without fails."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first use of CUDA
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
