@@ -20,7 +20,7 @@ _OTHER_NAMES = {
     "meta_net.": "posterior.",
 }
 # embeddings of start token and class names: made anew here, but they tell what a file is for
-_CLASS_BUFFERS = ("token_prefix", "token_suffix")
+CLASS_BUFFERS = ("token_prefix", "token_suffix")
 
 
 def load_learner(
@@ -45,8 +45,8 @@ def load_learner(
     """
     state = checkpoint.get("state_dict", checkpoint)
     state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
-    buffers = {k: state.pop(k) for k in _CLASS_BUFFERS if k in state}
-    found = {_name_here(k): v for k, v in state.items()}
+    buffers = {k: state.pop(k) for k in CLASS_BUFFERS if k in state}
+    found = {name_here(k): v for k, v in state.items()}
     wanted = learner.state_dict()
     problems = _misfits(found, wanted)
     if problems:
@@ -112,8 +112,17 @@ def _same(theirs: Tensor, ours: Tensor) -> bool:
     return theirs.shape == ours.shape and bool((theirs - ours).norm() <= 0.01 * ours.norm())
 
 
-def _name_here(name: str) -> str:
+def name_here(name: str) -> str:
+    """The name here of a tensor in CoOp's, CoCoOp's or the authors' files, or in ours."""
     for start, here in _OTHER_NAMES.items():
         if name.startswith(start):
             return here + name.removeprefix(start)
+    return name
+
+
+def name_there(name: str) -> str:
+    """The name in CoOp's, CoCoOp's or the authors' files of a tensor that is called `name` here."""
+    for start, here in sorted(_OTHER_NAMES.items(), key=lambda pair: -len(pair[1])):
+        if name.startswith(here):
+            return start + name.removeprefix(here)
     return name
