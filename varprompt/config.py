@@ -13,7 +13,7 @@ from .clip_io import PRECISIONS
 from .errors import ConfigError
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
-from .posterior import POSTERIORS
+from .posterior import LOGVAR_BOUNDS, POSTERIORS
 from .schedule import SCHEDULES, WARMUPS
 from .tokens import POSITIONS
 
@@ -194,6 +194,8 @@ def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, 
     logvar = node.LOGVAR_INIT
     if logvar is not None and not isinstance(logvar, int | float):
         problems.append(f"{where}.LOGVAR_INIT is {logvar!r}; give a number or None")
+    elif logvar is not None and not LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
+        problems.append(f"{where}.LOGVAR_INIT is {logvar}; it must lie within {LOGVAR_BOUNDS}")
     if node.POSTERIOR == "fixed" and logvar is None:
         problems.append(f"{where}.POSTERIOR 'fixed' needs {where}.LOGVAR_INIT (-7.0: std 0.03)")
     n_samples = _at_least(node.L, 1, f"{where}.L", problems)

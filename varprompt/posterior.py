@@ -7,9 +7,13 @@ numbers; K = 1 if it ignores the image and K = B if it does not. Method: arXiv 2
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ConfigError
+
+LOGVAR_BOUNDS = (-20.0, 10.0)  # standard deviations of 5e-5 and 150: no under- or overflow
+_BEND = 3.0  # how sharply `bounded` turns at a bound
 
 
 def amortized_net(n_in: int, n_out: int) -> nn.Sequential:
@@ -23,6 +27,18 @@ def amortized_net(n_in: int, n_out: int) -> nn.Sequential:
         nn.Linear(n_in, hidden), nn.ELU(), nn.Linear(hidden, hidden), nn.ELU(),
         nn.Linear(hidden, n_out),
     )  # fmt: skip
+
+
+def bounded(logvar: Tensor) -> Tensor:
+    """Keep log-variances within `LOGVAR_BOUNDS`, smoothly; unchanged to 1e-8 from -12 to 4.
+
+    Two soft corners, l + softplus(b (x - l)) / b at the lower bound and its mirror image at the
+    upper one, written as corrections of a clamp so that nothing is rounded in between.
+    """
+    low, high = LOGVAR_BOUNDS
+    lift = F.softplus(-_BEND * (logvar - low).abs()) / _BEND
+    drop = F.softplus(-_BEND * (logvar - high).abs()) / _BEND
+    return logvar.clamp(low, high) + lift - drop
 
 
 class Posterior(nn.Module):
@@ -76,12 +92,12 @@ class GaussianPosterior(Posterior):
             self.logvar = nn.Parameter(torch.zeros(rows, width) + start)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Learned mean and log-variance, `(K, R, D)` each."""
+        """Learned mean and log-variance within `LOGVAR_BOUNDS`, `(K, R, D)` each."""
         if self.feature_width:
             logvar = self.logvar(features.float()).unflatten(-1, self.shape)
         else:
             logvar = self.logvar[None]
-        return self._location(features), logvar
+        return self._location(features), bounded(logvar)
 
 
 class FixedPosterior(Posterior):
