@@ -23,7 +23,7 @@ class EmbeddedDataset(FewShotDataset):
 
 @DATASET_REGISTRY.register()
 class Chalk(EmbeddedDataset):
-    """40 things as blurred outlines on a greenish board."""
+    """40 things as blurred lines on a greenish board."""
 
     dataset_dir = "chalk"
     split_file = "split_zhou_Chalk.json"
@@ -47,7 +47,7 @@ class Zoom(EmbeddedDataset):
 
 @DATASET_REGISTRY.register()
 class Tint(EmbeddedDataset):
-    """8 shapes in 5 colours under coloured light."""
+    """8 shapes in 5 colours under coloured light; hard: the tiny CLIP hardly sees colour."""
 
     dataset_dir = "tint"
     split_file = "split_zhou_Tint.json"

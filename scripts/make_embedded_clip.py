@@ -8,43 +8,27 @@ seeded with both, so an interrupted training resumes to the same weights.
 """
 
 import argparse
-import hashlib
-import importlib.metadata
-import io
-import json
 import math
-import os
-import platform
 import random
 import sys
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
 
-import clip
-import numpy as np
 import torch
-from clip.model import CLIP, build_model
-from safetensors.torch import save as to_bytes
+from clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from varprompt.embedded import WEIGHTS, captions, sets, tiny_clip_state_dict  # noqa: E402
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+from export_embedded_clip import CONTEXT_LENGTH, export, image_features, tokenize  # noqa: E402
+
+from varprompt.checkpoint import write  # noqa: E402
+from varprompt.embedded import captions  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
 
-CONTEXT_LENGTH = 24  # the longest caption has 17 tokens; 24 leaves room for 16 learned ones
-PIXEL_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))  # CLIP's, as CoOp's configs have it
-PIXEL_STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
 BATCH = 128
-HELD_OUT_SEED = 7  # below 10^6, where no training batch draws from
-HELD_OUT_PER_NAME = 20
-
-
-def tokenize(texts: list[str]) -> Tensor:
-    """CLIP's tokens (B, 24)."""
-    return clip.tokenize(texts, context_length=CONTEXT_LENGTH)
 
 
 def tiny_clip(vocab_size: int) -> CLIP:
@@ -56,52 +40,42 @@ def tiny_clip(vocab_size: int) -> CLIP:
     )  # fmt: skip
 
 
-def text_features(model: CLIP, rows: Tensor) -> Tensor:
-    """Unit text features (B, E) of texts that may be cut short, so the mask must be cut too."""
-    length = rows.shape[1]
-    x = model.token_embedding(rows) + model.positional_embedding[:length]
-    x = x.transpose(0, 1)
-    for block in model.transformer.resblocks:
-        mask = block.attn_mask[:length, :length]
-        normed = block.ln_1(x)
-        x = x + block.attn(normed, normed, normed, need_weights=False, attn_mask=mask)[0]
-        x = x + block.mlp(block.ln_2(x))
-    x = model.ln_final(x.transpose(0, 1))[torch.arange(len(rows)), rows.argmax(1)]
-    return F.normalize(x @ model.text_projection, dim=-1)
+@dataclass
+class Batch:
+    """What one training step sees: B pictures with their captions, and N names as prompts."""
+
+    pictures: Tensor  # (B, 3, 32, 32)
+    labels: Tensor  # (B,)
+    captions: list[str]  # B
+    prompts: list[str]  # N, all names in one template
 
 
-def image_features(model: CLIP, pictures: Tensor) -> Tensor:
-    """Unit image features (B, E) of pictures (B, 3, 32, 32) in [0, 1]."""
-    pictures = (pictures - PIXEL_MEAN[:, None, None]) / PIXEL_STD[:, None, None]
-    return F.normalize(model.encode_image(pictures), dim=-1)
-
-
-def batch(seed: int, step: int, jitter: float, names: tuple[str, ...]) -> tuple:
-    """Pictures (B, 3, 32, 32), labels (B,), captions and the prompts of all names of one step."""
+def draw_batch(seed: int, step: int, jitter: float, names: tuple[str, ...]) -> Batch:
+    """Return the batch of one step; it depends on the arguments only."""
     generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
     rng = random.Random(seed * 1_000_000 + step)  # noqa: S311
     weight = torch.ones(len(names))
     weight[-10:] = 2  # digits come in 15 fonts, and their data set is real: it needs more practice
     labels = torch.multinomial(weight, BATCH, replacement=True, generator=generator)
     scene = draw(labels, generator, jitter=jitter)
-    pictures = paint(scene, dtype=torch.float32)
     sentences = captions.captions(scene, [names[label] for label in labels], rng)
     template = rng.choice(captions.TEMPLATES) + rng.choice(("", "."))
-    return pictures, labels, sentences, [template.format(name) for name in names]
+    prompts = [template.format(name) for name in names]
+    return Batch(paint(scene, dtype=torch.float32), labels, sentences, prompts)
 
 
-def loss_of(model: CLIP, tokens: captions.Vocabulary, pictures: Tensor, labels: Tensor,
-            sentences: list[str], prompts: list[str]) -> Tensor:
+def loss_of(model: CLIP, tokens: captions.Vocabulary, batch: Batch) -> Tensor:
     """CLIP's symmetric loss on the captions plus classification among all names.
 
     The second term is what makes zero-shot classification by a bare template work within minutes.
     """
-    image = image_features(model, pictures)
-    text = text_features(model, tokens(sentences + prompts))
+    image = image_features(model, batch.pictures)
+    rows = tokens(batch.captions + batch.prompts)
+    text = F.normalize(model.encode_text(rows), dim=-1)
     logits = model.logit_scale.exp() * image @ text.T
-    pairs, target = logits[:, :BATCH], torch.arange(BATCH)
+    pairs, target = logits[:, : len(image)], torch.arange(len(image))
     contrast = (F.cross_entropy(pairs, target) + F.cross_entropy(pairs.T, target)) / 2
-    return contrast + F.cross_entropy(logits[:, BATCH:], labels)
+    return contrast + F.cross_entropy(logits[:, len(image) :], batch.labels)
 
 
 def optimizer_for(model: CLIP) -> torch.optim.Optimizer:
@@ -115,24 +89,6 @@ def optimizer_for(model: CLIP) -> torch.optim.Optimizer:
 def learning_rate(step: int, steps: int) -> float:
     """Warm-up over 100 steps, then a cosine to zero."""
     return 2e-3 * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves the old one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write(path, buffer.getvalue())
 
 
 def resume(checkpoint: Path, model: CLIP, optimizer: torch.optim.Optimizer,
@@ -163,7 +119,7 @@ def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
         jitter = min(1.0, 0.3 + 0.7 * step / (0.4 * steps))  # easy pictures first
-        loss = loss_of(model, tokens, *batch(seed, step, jitter, names))
+        loss = loss_of(model, tokens, draw_batch(seed, step, jitter, names))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -173,78 +129,7 @@ def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
         if (step + 1) % every == 0 or step + 1 == steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                      "token_ids": tokens.ids, "step": step + 1, "loss": loss.item()}
-            save(checkpoint, plan | state)
-
-
-def stored_form(model: dict[str, Tensor], token_ids: Tensor) -> dict[str, Tensor]:
-    """The stored form: fp16, and only the token rows that training met."""
-    stored = {key: tensor.half().contiguous() for key, tensor in model.items()
-              if not key.endswith("num_batches_tracked")}
-    stored["token_rows"] = stored.pop("token_embedding.weight")
-    return stored | {"token_ids": token_ids.int()}
-
-
-@torch.no_grad()
-def accuracy(model: CLIP, pictures: Tensor, labels: Tensor, names: list[str]) -> float:
-    """Zero-shot accuracy in % of ``names[labels]`` with the prompt "a photo of a {}."."""
-    prompts = tokenize([f"a photo of a {name}." for name in names])
-    image = torch.cat([image_features(model, chunk) for chunk in pictures.float().split(500)])
-    scores = image @ F.normalize(model.encode_text(prompts), dim=-1).T
-    return round(100 * (scores.argmax(1) == labels).double().mean().item(), 1)
-
-
-def held_out(model: CLIP) -> float:
-    """Accuracy among all names on new pictures of the training world."""
-    names = load_masks().names
-    labels = torch.arange(len(names)).repeat(HELD_OUT_PER_NAME)
-    pictures = paint(draw(labels, torch.Generator().manual_seed(HELD_OUT_SEED)))
-    return accuracy(model, pictures, labels, names)
-
-
-def set_figures(model: CLIP, name: str) -> dict[str, dict[str, float]]:
-    """Zero-shot base and new accuracy of one embedded data set, by part of its split."""
-    pictures = list(sets.SETS[name].pictures())
-    classes = dict(sorted({(p.label, p.classname) for p in pictures}))
-    middle, figures = (len(classes) + 1) // 2, {}
-    for part in ("val", "test"):
-        figures[part] = {}
-        for half_name, half in (("base", range(middle)), ("new", range(middle, len(classes)))):
-            chosen = [p for p in pictures if p.part == part and p.label in half]
-            rgb = [np.broadcast_to(p.pixels.reshape(32, 32, -1), (32, 32, 3)) for p in chosen]
-            figures[part][half_name] = accuracy(
-                model, torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2) / 255,
-                torch.tensor([p.label - half[0] for p in chosen]), [classes[k] for k in half],
-            )
-    return figures
-
-
-def export(checkpoint: Path) -> None:
-    """Write the weights, measure what was written, and write the provenance beside them."""
-    state = torch.load(checkpoint, weights_only=True)
-    data = to_bytes(stored_form(state["model"], state["token_ids"]))
-    note = {"sha256": hashlib.sha256(data).hexdigest()}
-    described = WEIGHTS.with_suffix(".json")
-    write(WEIGHTS, data)
-    write(described, json.dumps(note).encode())
-    model = build_model(tiny_clip_state_dict()).float()
-    steps, planned = state["step"], state["steps"]
-    note |= {
-        "command": f"python scripts/make_embedded_clip.py --seed {state['seed']} --steps {planned}"
-                   f" --threads {state['threads']}",
-        "steps_done": steps, "steps_planned": planned,
-        "date": date.today().isoformat(), "python": platform.python_version(),
-        "versions": {p: importlib.metadata.version(p)
-                     for p in ("torch", "numpy", "clip-anytorch", "safetensors", "scikit-learn")},
-        "tokens_stored": len(state["token_ids"]), "final_training_loss": round(state["loss"], 3),
-        "held_out": {
-            "what": f"zero-shot accuracy in % among {len(load_masks().names)} names, 'a photo"
-                    f" of a {{}}.', {HELD_OUT_PER_NAME} new pictures a name, seed {HELD_OUT_SEED}",
-            "accuracy": held_out(model),
-        },
-        "zero_shot_base_new": {name: set_figures(model, name) for name in sets.SETS},
-    }  # fmt: skip
-    write(described, (json.dumps(note, indent=2) + "\n").encode())
-    print(json.dumps(note, indent=2))
+            write(plan | state, checkpoint)
 
 
 def main() -> None:

@@ -27,17 +27,17 @@ def script():
 def test_resumed_training_equals_uninterrupted(script, tmp_path, monkeypatch):
     whole, broken = tmp_path / "whole.pt", tmp_path / "broken" / "checkpoint.pt"
     script.train(seed=3, steps=4, checkpoint=whole, every=4)
-    draw = script.batch
+    draw = script.draw_batch
 
     def power_cut(seed, step, *args):
         if step == 3:
             raise KeyboardInterrupt
         return draw(seed, step, *args)
 
-    monkeypatch.setattr(script, "batch", power_cut)
+    monkeypatch.setattr(script, "draw_batch", power_cut)
     with pytest.raises(KeyboardInterrupt):
         script.train(seed=3, steps=4, checkpoint=broken, every=2)
-    monkeypatch.setattr(script, "batch", draw)
+    monkeypatch.setattr(script, "draw_batch", draw)
     assert torch.load(broken, weights_only=True)["step"] == 2
     script.train(seed=3, steps=4, checkpoint=broken, every=2)
     one, two = (torch.load(p, weights_only=True)["model"] for p in (whole, broken))
@@ -52,9 +52,9 @@ def test_training_lowers_the_loss_of_its_batch(script):
     tokens = script.captions.Vocabulary(script.tokenize, names)
     model = script.tiny_clip(len(tokens.ids))
     optimizer, losses = script.optimizer_for(model), []
-    batch = script.batch(1, 0, 0.3, names)
+    batch = script.draw_batch(1, 0, 0.3, names)
     for _ in range(6):
-        loss = script.loss_of(model, tokens, *batch)
+        loss = script.loss_of(model, tokens, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -62,14 +62,13 @@ def test_training_lowers_the_loss_of_its_batch(script):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_the_short_text_path_is_clips_own(script):
+def test_cut_texts_have_the_features_of_full_ones(script):
     tokens = script.captions.Vocabulary(script.tokenize, script.load_masks().names)
     model = script.tiny_clip(len(tokens.ids))
     texts = ["a photo of a cat.", "a sketch of the yin yang"]
     full = tokens.row[script.tokenize(texts)]
     with torch.no_grad():
-        expected = torch.nn.functional.normalize(model.encode_text(full), dim=-1)
-        got = script.text_features(model, tokens(texts))
+        expected, got = model.encode_text(full), model.encode_text(tokens(texts))
     assert tokens(texts).shape[1] < full.shape[1]
     assert torch.allclose(got, expected, atol=1e-6)
 
@@ -78,5 +77,5 @@ def test_every_caption_has_known_words(script):
     names = script.load_masks().names
     tokens = script.captions.Vocabulary(script.tokenize, names)
     for step in range(3):
-        _, _, sentences, prompts = script.batch(1, step, 1.0, names)
-        assert (tokens(sentences + prompts) >= 0).all()
+        batch = script.draw_batch(1, step, 1.0, names)
+        assert (tokens(batch.captions + batch.prompts) >= 0).all()

@@ -24,6 +24,7 @@ STYLED = {
     "cartoon": ("a cartoon {}", "a cartoon of the {}"),
     "gray": ("a black and white photo of the {}", "a gray photo of a {}"),
 }
+COLOURLESS = ("sketch", "gray")  # these styles hide the colour, so naming it would be noise
 TEMPLATES = GENERIC + tuple(template for pair in STYLED.values() for template in pair)
 
 
@@ -31,7 +32,7 @@ def caption(name: str, colour: str, background: str, texture: str, style: str,
             rng: random.Random) -> str:
     """One true sentence about a picture; what it mentions is random."""
     template = rng.choice(STYLED[style] if rng.random() < 0.6 else GENERIC)
-    colourless = style in ("sketch", "gray")  # these styles hide it, so naming it would be noise
+    colourless = style in COLOURLESS
     words = [name]
     if style != "sketch" and rng.random() < 0.4:
         words.insert(0, texture)

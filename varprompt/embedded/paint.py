@@ -56,8 +56,13 @@ def _outline(mask: Tensor) -> Tensor:
 
 
 def _board(mask: Tensor, picture: Tensor, shift: Shift) -> Tensor:
-    """Light, blurred outlines on a greenish board that keeps a trace of the coloured picture."""
-    line = blur(_outline(mask), shift.blur) * 1.3
+    """Light lines around the thing on a greenish board, over a trace of the coloured picture.
+
+    The lines run one pixel outside of the silhouette. Outlines on the edge itself are so close to
+    the sketches of the training world that nothing is left to learn.
+    """
+    fat = F.max_pool2d(mask, 3, stride=1, padding=1)
+    line = blur(_outline(fat), shift.blur) * 1.3
     board, chalk = mask.new_tensor([0.10, 0.32, 0.22]), mask.new_tensor([0.80, 0.95, 0.82])
     colour = board[:, None, None] + line * (chalk - board)[:, None, None]
     return 0.9 * colour + 0.1 * picture

@@ -3,6 +3,24 @@
 Digits are real: scikit-learn's 1,797 scanned handwritten digits. The others show things of the
 world in :mod:`.world` under a systematic shift that the tiny CLIP was not trained on, because only
 a systematic shift leaves something to learn from a few images.
+
+The shifts were chosen in November 2026 on draws of their own (generator seeds 900000 and 900001, 32
+and 30 images a class; never on test images), so that a linear probe of the image features is well
+above zero-shot with "a photo of a {}.". Accuracy in % of the committed weights, base / new:
+
+========  ===========  ===========  =============================================================
+set       zero-shot    probe        considered
+========  ===========  ===========  =============================================================
+Digits    81.7 / 77.1  96.1 / 91.6  white on black as scanned; inverted: zero-shot 86.1 / 78.2
+Chalk     72.7 / 70.8  95.3 / 94.5  lines on the very edge: zero-shot 96.7 / 97.2, nothing to gain
+Stretch   76.5 / 81.7  90.5 / 91.5  aspect 1.4: zero-shot 90.3 / 91.5; 1.7: 62.7 / 70.8
+Zoom      76.3 / 67.5  88.7 / 81.3  scale 1.3 to 1.5: 84.5 / 76.2; 1.45 to 1.75: 62.2 / 52.5
+Tint      44.5 / 44.0  49.7 / 51.0  six casts, none with clearly more; see below
+========  ===========  ===========  =============================================================
+
+Digits are measured on their validation images. Tint is hard and has little head-room: the tiny CLIP
+names nearly every shape and hardly any colour, which its training did not need to tell things
+apart. It is kept as the set on which little can be gained.
 """
 
 import json
@@ -27,6 +45,7 @@ IMAGES_PER_CLASS = {"train": 32, "val": 8, "test": 100}
 N_CLASSES = 40
 TINT_SHAPES = ("circle", "square", "triangle", "ring", "semicircle", "plus", "hourglass", "house")
 TINT_COLOURS = ("red", "yellow", "green", "blue", "purple")
+TINT_STYLES = ("photo", "blurry", "noisy", "painting", "cartoon")  # the others hide colours
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -110,7 +129,7 @@ SETS: dict[str, Rendered | HandwrittenDigits] = {
     "Chalk": Rendered(1000, Shift(chalk=True, blur=0.8)),
     "Stretch": Rendered(2000, Shift(aspect=(1.56, 1.56))),
     "Zoom": Rendered(3000, Shift(scale=(1.32, 1.63))),
-    "Tint": Rendered(4000, Shift(cast=(1.0, 0.6, 0.35)), coloured=True),
+    "Tint": Rendered(4000, Shift(cast=(1.0, 0.6, 0.35), styles=TINT_STYLES), coloured=True),
 }
 
 

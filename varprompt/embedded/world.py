@@ -49,14 +49,16 @@ def load_masks() -> Masks:
 class Shift:
     """What a data set does to the world; the default is the world of the tiny CLIP's training.
 
-    ``scale``, ``aspect`` (width over height) and ``rotation`` (radians) are the ranges drawn from;
-    ``chalk`` replaces colour and style by outlines on a board, blurred by ``blur`` pixels; ``cast``
+    ``scale``, ``aspect`` (width over height) and ``rotation`` (radians) are the ranges drawn from,
+    as are ``styles``;
+    ``chalk`` replaces colour and style by lines on a board, blurred by ``blur`` pixels; ``cast``
     multiplies red, green and blue.
     """
 
     scale: tuple[float, float] = (0.75, 1.15)
     aspect: tuple[float, float] = (0.85, 1.15)
     rotation: float = 0.3
+    styles: tuple[str, ...] = STYLES
     chalk: bool = False
     blur: float = 0.0
     cast: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -146,6 +148,7 @@ def draw(
     distance = torch.cdist(palette(), palette())
     readable = (distance > 0.55).double()  # a thing must stand out from its background
     background = torch.multinomial(readable[foreground], 1, generator=generator)[:, 0]
+    styles = torch.tensor([STYLES.index(style) for style in shift.styles])
     level = dice.uniform(0, 0.06, size, 1, 1, 1)
     return Scene(
         mask=first[labels] + pick,
@@ -158,7 +161,7 @@ def draw(
         texture=dice.choice(len(TEXTURES), size),
         phase=dice.uniform(0, 8, size, 2),
         period=dice.uniform(4, 7, size),
-        style=dice.choice(len(STYLES), size),
+        style=styles[dice.choice(len(styles), size)],
         light=dice.uniform(-0.15, 0.15, size, 2),
         noise=level * dice.normal(size, 3, SIZE, SIZE),
     )
