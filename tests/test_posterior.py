@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from varprompt.errors import ConfigError
-from varprompt.posterior import POSTERIORS, FixedPosterior, GaussianPosterior, MetaNet
+from varprompt.posterior import (
+    LOGVAR_BOUNDS,
+    POSTERIORS,
+    FixedPosterior,
+    GaussianPosterior,
+    MetaNet,
+    bounded,
+)
 
 D, E, B = 5, 7, 3
 FAMILIES = [
@@ -94,3 +101,17 @@ def test_tiny_features():
     for family in (GaussianPosterior, MetaNet):
         mu, _ = family(1, D, 1)(torch.ones(2, 1))
         assert math.isfinite(mu.sum().item())
+
+
+def test_log_variances_are_bounded_smoothly():
+    x = torch.linspace(-60, 60, 12001, dtype=torch.float64, requires_grad=True)
+    y = bounded(x)
+    low, high = LOGVAR_BOUNDS
+    assert low <= y.min() and y.max() <= high and (y.diff() >= 0).all()
+    middle = (x > -12) & (x < 4)
+    assert torch.equal(bounded(x.float())[middle], x.float()[middle])
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    assert (slope[(x > -24) & (x < 14)] > 1e-7).all()  # a way back from beyond a bound
+    assert torch.autograd.gradcheck(
+        bounded, torch.tensor([-30.0, -20.5, -19.0, 9.9, 12.0]).double().requires_grad_()
+    )
