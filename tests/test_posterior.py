@@ -15,7 +15,7 @@ from varprompt.posterior import (
     bounded,
 )
 
-D, E, B = 5, 7, 3
+D, E, B = 5, 37, 3
 FAMILIES = [
     pytest.param(family, rows, feature_width, id=f"{name}-R{rows}-E{feature_width}")
     for name, family in [*POSTERIORS.items(), ("meta_net", MetaNet)]
@@ -27,6 +27,7 @@ FAMILIES = [
 
 @pytest.fixture
 def features():
+    torch.manual_seed(0)  # initial weights: a network of few ReLUs may be dead
     return torch.nn.functional.normalize(
         torch.randn(B, E, generator=torch.Generator().manual_seed(0)), dim=-1
     )
