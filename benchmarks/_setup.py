@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -42,11 +43,12 @@ OXFORD_PETS = (
 
 
 def random_clip(backbone: str, seed: int = 0) -> Any:
-    """A frozen float32 CLIP of the size of `backbone` (a key of `BACKBONES`), random weights."""
+    """A frozen float32 CLIP of the size of `backbone`, random weights, scale 100 as if trained."""
     (embed, *image), text = BACKBONES[backbone]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = clip_module().model.CLIP(embed, *image, 77, 49408, *text).float()
+    model.logit_scale.data.fill_(math.log(100))
     return model.eval().requires_grad_(False)
 
 

@@ -5,16 +5,15 @@ influence: prompts are cut there. The start token and the context are the same f
 one sample: their keys and values are computed once per sample and read by every class. And only
 the end-of-text position is read from the last layer: the others stop before it.
 
-Classes are sorted by length and packed without padding; linear layers run over all tokens at
-once, attention over runs of equal length. With more work than fits the memory budget, classes and
-samples are processed in chunks whose activations are computed again in the backward pass.
+The own tokens of the classes are packed whole into tiles of equal size; a tile is one sequence
+for attention, whose mask lets a token see the shared beginning and its own class. With more work
+than fits the memory budget, tiles and samples are processed in chunks whose activations are
+computed again in the backward pass.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,22 +23,17 @@ from torch.utils.checkpoint import checkpoint
 
 from .tokens import ClassTokens
 
-# Values kept per own token and layer, in units of D (measured with benchmarks/step.py): with a
-# graph (normalised input, q, k, v, attention output, residual, MLP) and without one.
-_KEPT_WITH_GRAPH = 20
-_KEPT_WITHOUT_GRAPH = 12
+# What a token of a layer keeps for the backward pass, in units of D: the inputs of the two
+# normalisations in float32; in the number format of the tower query, attention output, key and
+# value with their share of the shared ones, and the hidden layer of the MLP. And the intermediates
+# of the layer at work. Measured: tests/test_text.py.
+_KEPT_FLOAT32 = 2
+_KEPT = 9
+_WORKING = 18
 _SHARE_OF_FREE_MEMORY = 0.5
+_QUICK_GELU = 1.702
 
-
-@dataclass(frozen=True)
-class _Prefix:
-    """Keys and values of the shared beginning, per layer, `(S, H, P, D / H)` each."""
-
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def rows(self, rows: slice) -> _Prefix:
-        return _Prefix([k[rows] for k in self.keys], [v[rows] for v in self.values])
+Prefix = list[tuple[Tensor, Tensor]]  # per layer keys and values of the shared beginning (P, S, D)
 
 
 class FrozenTextEncoder(nn.Module):
@@ -75,127 +69,130 @@ class FrozenTextEncoder(nn.Module):
             Unit-norm features `(S, C, E)`, float32, in the order of the class names.
         """
         contexts = contexts.to(self.dtype)
-        n_samples, n_classes = self._chunk(len(contexts), tokens)
+        n_samples, n_tiles = self._chunk(len(contexts), tokens)
         recompute = torch.is_grad_enabled() and contexts.requires_grad
-        recompute &= n_samples < len(contexts) or n_classes < tokens.n_classes
+        recompute &= n_samples < len(contexts) or n_tiles < tokens.n_tiles
+        run = _recomputed if recompute else _directly
         features = []
         for rows in _slices(len(contexts), n_samples):
-            prefix = self._prefix(contexts[rows], tokens)
-            parts = []
-            for classes in _slices(tokens.n_classes, n_classes):
-                args = (contexts[rows], prefix, tokens.part(classes))
-                if recompute:
-                    part = checkpoint(self._own, *args, use_reentrant=False,
-                                      preserve_rng_state=False)  # fmt: skip
-                else:
-                    part = self._own(*args)
-                parts.append(part)
-            features.append(torch.cat(parts, 1))
-        return torch.cat(features)[:, tokens.inverse]
+            prefix = run(self._prefix, contexts[rows], tokens)
+            parts = [
+                run(self._own, contexts[rows], prefix, tokens.part(tiles))
+                for tiles in _slices(tokens.n_tiles, n_tiles)
+            ]
+            features.append(torch.cat(parts)[tokens.inverse])  # (C, S, E)
+        return torch.cat(features, 1).transpose(0, 1)
 
-    def _prefix(self, contexts: Tensor, tokens: ClassTokens) -> _Prefix:
+    def _prefix(self, contexts: Tensor, tokens: ClassTokens) -> Prefix:
         """Run start token and leading context through the tower; keep keys and values."""
         lead = contexts[:, : tokens.n_lead] if contexts.dim() == 3 else contexts[:, 0, :0]
-        start = tokens.start.to(self.dtype).expand(len(contexts), 1, -1)
-        x = torch.cat([start, lead], 1)  # (S, P, D)
-        x = x + self.positions[: x.shape[1]].to(x.dtype)
-        keys, values = [], []
-        for i, block in enumerate(self.blocks):
-            q, k, v = (self._heads(t) for t in _qkv(block, x).chunk(3, -1))  # (S, H, P, D / H)
-            keys.append(k)
-            values.append(v)
-            if i + 1 < len(self.blocks):
+        start = tokens.start.to(self.dtype).expand(1, len(contexts), -1)
+        x = torch.cat([start, lead.transpose(0, 1)])  # (P, S, D)
+        x = x + self.positions[: len(x), None].to(x.dtype)
+        kept = []
+        for block in self.blocks:
+            q, k, v = _qkv(block, x)
+            kept.append((k, v))
+            if len(kept) < len(self.blocks):
+                q, k, v = (self._heads(t[None]) for t in (q, k, v))  # (1, S * H, P, D / H)
                 attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                x = _finish(block, x, attended.transpose(1, 2).flatten(2))
-        return _Prefix(keys, values)
+                x = _finish(block, x, _merge(attended, x.shape[1])[0])
+        return kept
 
-    def _own(self, contexts: Tensor, prefix: _Prefix, tokens: ClassTokens) -> Tensor:
-        """Features `(S, C, E)` of classes sorted by length, given the shared beginning."""
-        n_prefix = prefix.keys[0].shape[2]
-        x = tokens.embed(contexts)  # (S or 1, N, D)
-        x = x.to(self.dtype) + self.positions[tokens.position + n_prefix].to(self.dtype)
-        for i, block in enumerate(self.blocks):
-            qkv = _qkv(block, x)  # (S or 1, N, 3D)
-            last = i + 1 == len(self.blocks)
-            attended = self._attend(qkv, prefix.keys[i], prefix.values[i], tokens, last)
-            x = _finish(block, x[:, tokens.end] if last else x, attended)
-        x = self.ln_final(x) @ self.projection  # (S, C, E)
+    def _own(self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens) -> Tensor:
+        """Features `(C, S, E)` of the classes in the order of their tiles."""
+        n_prefix, n_samples, width = prefix[0][0].shape
+        x = tokens.embed(contexts)  # (Z, Y, S or 1, D)
+        x = x.to(self.dtype) + self.positions[tokens.position + n_prefix, None].to(self.dtype)
+        mask = tokens.sees[:, None]  # (Z, 1, Y, P + Y)
+        for i, (block, shared) in enumerate(zip(self.blocks, prefix, strict=True)):
+            q, k, v = (t.expand(-1, -1, n_samples, -1) for t in _qkv(block, x))  # (Z, Y, S, D)
+            k, v = (
+                torch.cat([s.expand(len(x), -1, -1, -1), t], 1)  # (Z, P + Y, S, D)
+                for s, t in zip(shared, (k, v), strict=True)
+            )
+            q, k, v = (self._heads(t) for t in (q, k, v))  # (Z, S * H, Y or P + Y, D / H)
+            attended = _merge(F.scaled_dot_product_attention(q, k, v, mask), n_samples)
+            if i + 1 == len(self.blocks):
+                x, attended = (t.flatten(0, 1).index_select(0, tokens.ends) for t in (x, attended))
+            x = _finish(block, x, attended)
+        x = self.ln_final(x) @ self.projection  # (C, S, E)
         return F.normalize(x.float(), dim=-1)
 
-    def _attend(
-        self, qkv: Tensor, keys: Tensor, values: Tensor, tokens: ClassTokens, last: bool
-    ) -> Tensor:
-        """Attention of packed tokens to the prefix and to their own class, `(S, N or C, D)`."""
-        out = []
-        for first, count, length in tokens.runs:
-            run = qkv[:, first : first + count * length].unflatten(1, (count, length))
-            q, k, v = (self._heads(t) for t in run.chunk(3, -1))  # (S or 1, G, H, n, D / H)
-            if last:
-                q = q[..., -1:, :]
-            out.append(_attention(q, k, v, keys, values, causal=not last))
-        return torch.cat(out, 1)
-
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(-3, -2)
+        """`(Z, Y, S, D)` to `(Z, S * H, Y, D / H)`, a view unless a sample axis was expanded."""
+        return x.flatten(2).unflatten(2, (x.shape[2] * self.n_heads, -1)).transpose(1, 2)
 
     def _chunk(self, n_samples: int, tokens: ClassTokens) -> tuple[int, int]:
-        """Samples and classes to process at once so that activations fit the budget."""
-        budget = self.mem_budget or _SHARE_OF_FREE_MEMORY * _free_memory(self.positions.device)
-        width = self.positions.shape[1]
+        """Samples and tiles to process at once so that activations fit the budget."""
+        if not self.mem_budget:
+            free = _free_memory(self.positions.device)
+            self.mem_budget = int(_SHARE_OF_FREE_MEMORY * free)
+        per_token = _WORKING * self.dtype.itemsize
         if torch.is_grad_enabled():
-            per_token = _KEPT_WITH_GRAPH * len(self.blocks)
-        else:
-            per_token = _KEPT_WITHOUT_GRAPH
-        per_class = per_token * width * self.dtype.itemsize * tokens.longest
-        pieces = max(1, int(budget / per_class))
-        if pieces >= tokens.n_classes:
-            return min(n_samples, pieces // tokens.n_classes), tokens.n_classes
+            kept = 4 * _KEPT_FLOAT32 + self.dtype.itemsize * _KEPT
+            per_token += kept * len(self.blocks)
+        per_tile = per_token * self.positions.shape[1] * tokens.tile
+        pieces = max(1, self.mem_budget // per_tile)
+        if pieces >= tokens.n_tiles:
+            return min(n_samples, pieces // tokens.n_tiles), tokens.n_tiles
         return 1, pieces
 
 
-def _qkv(block: nn.Module, x: Tensor) -> Tensor:
-    return F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+def _directly(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+def _recomputed(function: Any, *args: Any) -> Any:
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def _qkv(block: nn.Module, x: Tensor) -> list[Tensor]:
+    x = block.ln_1(x)
+    weights = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
+    return [_linear(x, weight, bias) for weight, bias in zip(*weights, strict=True)]
+
+
+def _merge(attended: Tensor, n_samples: int) -> Tensor:
+    """`(Z, S * H, Y, D / H)` to `(Z, Y, S, D)`."""
+    return attended.transpose(1, 2).flatten(2).unflatten(2, (n_samples, -1))
 
 
 def _finish(block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
     """Output projection and MLP, both with their residual connection."""
-    x = x + F.linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    hidden = block.mlp.c_fc(block.ln_2(x))
-    # x * sigmoid(1.702 x) as a SiLU, which keeps one tensor for the backward instead of two
-    return x + block.mlp.c_proj(F.silu(hidden * 1.702) / 1.702)
+    x = x + _linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    fc, proj = block.mlp.c_fc, block.mlp.c_proj
+    # QuickGELU, x * sigmoid(a x), is silu(a x) / a: one tensor is kept for the backward instead
+    # of two, and both factors are applied where there are D numbers instead of 4 D
+    hidden = _linear(_QUICK_GELU * block.ln_2(x), fc.weight, _QUICK_GELU * fc.bias)
+    return (x + proj.bias).add_(_linear(F.silu(hidden), proj.weight), alpha=1 / _QUICK_GELU)
 
 
-def _attention(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, causal: bool
-) -> Tensor:
-    """Softmax over prefix and own tokens at once.
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear``, through oneDNN where that is possible: MKL is half as fast on AMD's CPUs."""
+    if (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not (weight.requires_grad or torch.is_autocast_enabled("cpu"))
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+    ):
+        return _OneDNNLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
 
-    Args:
-        q: `(S or 1, G, H, n or 1, d)` for G classes of n own tokens.
-        k: own keys `(S or 1, G, H, n, d)`.
-        v: own values, likewise.
-        keys: prefix keys `(S, H, P, d)`.
-        values: prefix values, likewise.
-        causal: own tokens see only earlier own tokens.
 
-    Returns:
-        `(S, G * n, H * d)`.
-    """
-    n_samples, n_prefix = keys.shape[0], keys.shape[2]
-    _, n_groups, n_heads, n_query, width = q.shape
-    flat = q.transpose(1, 2).reshape(-1, n_heads, n_groups * n_query, width)
-    to_prefix = (flat @ keys.transpose(-2, -1)).unflatten(2, (n_groups, n_query))  # (S,H,G,n,P)
-    to_own = (q @ k.transpose(-2, -1)).transpose(1, 2)  # (S or 1, H, G, n, n)
-    if causal:
-        mask = torch.ones(n_query, n_query, dtype=torch.bool, device=q.device).triu(1)
-        to_own = to_own.masked_fill(mask, float("-inf"))
-    scores = torch.cat([to_prefix, to_own.expand(n_samples, -1, -1, -1, -1)], -1)
-    weights = (scores * width**-0.5).softmax(-1, torch.float32).to(v.dtype)
-    of_prefix, of_own = weights.split([n_prefix, k.shape[-2]], -1)
-    out = of_own.transpose(1, 2) @ v  # (S, G, H, n, d)
-    shared = of_prefix.flatten(2, 3) @ values  # (S, H, G * n, d)
-    out = out + shared.unflatten(2, (n_groups, n_query)).transpose(1, 2)
-    return out.transpose(2, 3).reshape(n_samples, n_groups * n_query, n_heads * width)
+class _OneDNNLinear(torch.autograd.Function):
+    """`x W^T + b`, differentiable in x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        weight = ctx.saved_tensors[0].t()
+        return torch.ops.mkldnn._linear_pointwise(grad, weight, None, "none", [], ""), None, None
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
@@ -203,8 +200,13 @@ def _slices(total: int, size: int) -> Iterator[slice]:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes free for new allocations on `device`."""
+    """Bytes free for new allocations on `device`; 8 GiB where nobody tells."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = dict(line.split(":") for line in file)
+        return int(sizes["MemAvailable"].split()[0]) << 10
+    except OSError:
+        return 8 << 30

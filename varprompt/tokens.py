@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,24 +14,31 @@ from .clip_io import clip_module
 from .errors import ConfigError
 
 POSITIONS = ("end", "middle", "front")
+# Longest tile: attention within a tile costs in proportion to it, the copies of the shared keys
+# and values in inverse proportion (measured with benchmarks/step.py, see docs/performance.md).
+TILE = 32
 
 
 @dataclass(frozen=True)
 class ClassTokens:
     """The own part of every class's prompt: all that does not belong to the shared beginning.
 
-    Classes are sorted by the length of their own part and concatenated to N tokens. A token is a
-    fixed embedding or a slot for a context vector.
+    Own parts are packed whole into Z tiles of equal size, Y tokens each, with next to no padding.
+    A token is a fixed embedding or a slot for a context vector.
 
     Attributes:
         start: embedding of the start token `(D,)`.
-        fixed: embeddings `(N, D)`, zero at slots.
-        slots: index `(N,)` of the context vector that fills the token, -1 for none.
-        owner: original class index `(N,)` of each token.
-        position: index `(N,)` of a token within its own part.
-        lengths: tokens per class, ascending.
-        inverse: `(C,)`, where each class of the original order stands in the sorted one.
-        n_lead: leading context vectors that belong to the shared beginning.
+        fixed: embeddings `(Z, Y, D)`, zero at slots and padding.
+        slots: index `(Z, Y)` of the context vector that fills the token, -1 for none.
+        owner: class index `(Z, Y)` of each token, 0 for padding.
+        position: index `(Z, Y)` of a token within its own part, 0 for padding.
+        sees: whether a token (second axis) attends to another one (third axis: P of the shared
+            beginning, Y of its tile), `(Z, Y, P + Y)`.
+        ends: index `(C,)` of every class's end-of-text token among the Z * Y tokens.
+        counts: classes per tile.
+        inverse: `(C,)`, where each class stands in `ends`.
+        n_lead: leading context vectors that belong to the shared beginning, P - 1.
+        has_slots: whether any token is filled by a context vector.
     """
 
     start: Tensor
@@ -40,63 +46,55 @@ class ClassTokens:
     slots: Tensor
     owner: Tensor
     position: Tensor
-    lengths: tuple[int, ...]
+    sees: Tensor
+    ends: Tensor
+    counts: tuple[int, ...]
     inverse: Tensor
     n_lead: int
+    has_slots: bool
 
     @property
     def n_classes(self) -> int:
         """C."""
-        return len(self.lengths)
+        return sum(self.counts)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest own part."""
-        return self.lengths[-1]
+    def n_tiles(self) -> int:
+        """Z."""
+        return len(self.counts)
 
-    @cached_property
-    def runs(self) -> list[tuple[int, int, int]]:
-        """Classes of equal length as (first token, number of classes, length)."""
-        runs, first = [], 0
-        for length, group in groupby(self.lengths):
-            count = len(list(group))
-            runs.append((first, count, length))
-            first += count * length
-        return runs
+    @property
+    def tile(self) -> int:
+        """Y."""
+        return self.fixed.shape[1]
 
-    @cached_property
-    def end(self) -> Tensor:
-        """Index `(C,)` of each class's end-of-text token among the N tokens."""
-        ends = torch.tensor(self.lengths).cumsum(0) - 1
-        return ends.to(self.fixed.device)
-
-    @cached_property
-    def has_slots(self) -> bool:
-        """Whether any token is filled by a context vector."""
-        return bool((self.slots >= 0).any())
-
-    def part(self, classes: slice) -> ClassTokens:
-        """The given range of the sorted classes."""
-        if classes.start == 0 and classes.stop == self.n_classes:
+    def part(self, tiles: slice) -> ClassTokens:
+        """The given range of tiles."""
+        if tiles.start == 0 and tiles.stop == self.n_tiles:
             return self
-        first = sum(self.lengths[: classes.start])
-        tokens = slice(first, first + sum(self.lengths[classes]))
+        first = sum(self.counts[: tiles.start])
+        ends = self.ends[first : first + sum(self.counts[tiles])] - tiles.start * self.tile
         return ClassTokens(
-            self.start, self.fixed[tokens], self.slots[tokens], self.owner[tokens],
-            self.position[tokens], self.lengths[classes], self.inverse[:0], self.n_lead,
+            self.start, self.fixed[tiles], self.slots[tiles], self.owner[tiles],
+            self.position[tiles], self.sees[tiles], ends, self.counts[tiles], self.inverse[:0],
+            self.n_lead, self.has_slots,
         )  # fmt: skip
 
     def embed(self, contexts: Tensor) -> Tensor:
-        """Token embeddings `(S, N, D)`, or `(1, N, D)` if they do not depend on the contexts.
+        """Token embeddings `(Z, Y, S, D)`, or `(Z, Y, 1, D)` if they do not depend on contexts.
 
         Args:
             contexts: `(S, M, D)`, or `(S, C, M, D)` for one context per class.
         """
+        fixed = self.fixed[:, :, None]
         if not self.has_slots:
-            return self.fixed[None]
+            return fixed
         index = self.slots.clamp(min=0)
-        filled = contexts[:, index] if contexts.dim() == 3 else contexts[:, self.owner, index]
-        return torch.where(self.slots[:, None] >= 0, filled, self.fixed.to(filled.dtype))
+        if contexts.dim() == 3:
+            filled = contexts.transpose(0, 1)[index]  # (Z, Y, S, D)
+        else:
+            filled = contexts.permute(1, 2, 0, 3)[self.owner, index]
+        return torch.where(self.slots[..., None, None] >= 0, filled, fixed.to(filled.dtype))
 
 
 def encode(text: str) -> list[int]:
@@ -149,7 +147,7 @@ def text_tokens(clip_model: Any, texts: Sequence[str]) -> ClassTokens:
 
 
 def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int) -> ClassTokens:
-    """Sort and concatenate rows of token ids; -1 - j stands for context vector j."""
+    """Put rows of token ids into tiles; -1 - j stands for context vector j."""
     limit = clip_model.context_length
     too_long = [n for n, row in zip(names, rows, strict=True) if 1 + n_lead + len(row) > limit]
     if too_long:
@@ -158,22 +156,66 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
             f"{n_lead} shared context tokens, e.g. {too_long[:10]}: shorten the class names or "
             "N_CTX / CTX_INIT"
         )
-    order = sorted(range(len(rows)), key=lambda c: (len(rows[c]), c))
+    size, tiles = _tiles([len(row) for row in rows])
+    pad = _tokenizer().encoder["<|endoftext|>"]
+    items, owner, position = [], [], []
+    for tile in tiles:
+        tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
+        tokens += [(pad, -1, 0)] * (size - len(tokens))
+        for column, values in zip((items, owner, position), zip(*tokens, strict=True), strict=True):
+            column.append(values)
+    order = [c for tile in tiles for c in tile]
+    ends = [z * size + e - 1 for z, tile in enumerate(tiles)
+            for e in accumulate(len(rows[c]) for c in tile)]  # fmt: skip
     weight = clip_model.token_embedding.weight
-    items = torch.tensor([i for c in order for i in rows[c]], device=weight.device)
-    start = torch.tensor(_tokenizer().encoder["<|startoftext|>"], device=weight.device)
-    lengths = tuple(len(rows[c]) for c in order)
-    fixed = weight[items.clamp(min=0)].detach()
+    ids, owners = torch.tensor(items), torch.tensor(owner)
+    own = (owners[:, :, None] == owners[:, None]).tril()  # (Z, Y, Y)
+    fixed = weight[ids.clamp(min=0).to(weight.device)].detach()
+    slots = torch.where(ids < 0, -1 - ids, -1).to(weight.device)
     return ClassTokens(
-        start=weight[start].detach(),
-        fixed=torch.where(items[:, None] >= 0, fixed, torch.zeros_like(fixed)),
-        slots=torch.where(items < 0, -1 - items, -1),
-        owner=torch.repeat_interleave(torch.tensor(order), torch.tensor(lengths)).to(weight.device),
-        position=torch.cat([torch.arange(n) for n in lengths]).to(weight.device),
-        lengths=lengths,
+        start=weight[_tokenizer().encoder["<|startoftext|>"]].detach(),
+        fixed=torch.where(slots[..., None] >= 0, torch.zeros_like(fixed), fixed),
+        slots=slots,
+        owner=owners.clamp(min=0).to(weight.device),
+        position=torch.tensor(position).to(weight.device),
+        sees=torch.cat([own.new_ones(*own.shape[:2], 1 + n_lead), own], -1).to(weight.device),
+        ends=torch.tensor(ends).to(weight.device),
+        counts=tuple(len(tile) for tile in tiles),
         inverse=torch.tensor(order).argsort().to(weight.device),
         n_lead=n_lead,
+        has_slots=any(i < 0 for row in rows for i in row),
     )
+
+
+def _tiles(lengths: list[int]) -> tuple[int, list[list[int]]]:
+    """Distribute classes of the given lengths over tiles of one size: (size, classes per tile).
+
+    Every tile takes the longest class that still fits until none does. Of a few sizes the one
+    with the least padding is taken.
+    """
+    n_tiles = -(-sum(lengths) // max(TILE, *lengths))
+    least = max(-(-sum(lengths) // n_tiles), *lengths)
+    return min(
+        ((size, _fill(lengths, size)) for size in range(least, least + 8)),
+        key=lambda choice: choice[0] * len(choice[1]),
+    )
+
+
+def _fill(lengths: list[int], size: int) -> list[list[int]]:
+    waiting: dict[int, list[int]] = {}
+    for c in reversed(range(len(lengths))):
+        waiting.setdefault(lengths[c], []).append(c)
+    tiles: list[list[int]] = []
+    while waiting:
+        tile, room = [], size
+        while fitting := [n for n in waiting if n <= room]:
+            n = max(fitting)
+            tile.append(waiting[n].pop())
+            room -= n
+            if not waiting[n]:
+                del waiting[n]
+        tiles.append(tile)
+    return tiles
 
 
 def _tokenizer() -> Any:
