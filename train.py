@@ -155,7 +155,6 @@ def setup_cfg(args: argparse.Namespace) -> Any:
     merge_pairs(cfg, args.opts)
     if not cfg.OUTPUT_DIR:
         raise ConfigError("OUTPUT_DIR is empty; give --output-dir FOLDER")
-    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, os.cpu_count() or 1)
     for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
         del cfg.TRAINER[name]  # options of Dassl's own trainers
     cfg.freeze()

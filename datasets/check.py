@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from varprompt.config import extend_cfg
 from varprompt.errors import DataError
+from varprompt.images import read_rgb
 
 from . import COOP_DATASETS, Folder
 from .base import ATTENTION, FewShotDataset
-from .images import read_rgb
 
 HEADERS = ("data set", "folder", "classes", "train", "val", "test", "state")
 

@@ -3,7 +3,7 @@
 What is replaced of Dassl's TrainerX, and why:
 
 - `build_data_loader`: order and augmentation depend on the seed and the epoch only, so that a run
-  can be repeated and resumed whatever the number of workers.
+  can be repeated and resumed whatever the number of workers; images that cannot be read are named.
 - the scheduler: that of Dassl 0.6.3 does not work with torch >= 2.7 and pickles objects.
 - `run_epoch`: reads scalars from the device when a line is printed, not at every step; can start
   in the middle of an epoch; prints the learning rate that was used.
@@ -14,9 +14,11 @@ What is replaced of Dassl's TrainerX, and why:
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
+from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor
@@ -26,6 +28,7 @@ from varprompt.config import prompt_config
 from varprompt.encoding import view_loader
 from varprompt.errors import ConfigError
 from varprompt.features import FeatureCache
+from varprompt.images import ImageItems
 from varprompt.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
 from varprompt.loading import derive_seed, only_deterministic, seeded_loader
 from varprompt.model import PromptedCLIP
@@ -56,11 +59,17 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
 
     def build_data_loader(self) -> None:
         """Dassl's loaders, with a repeatable one for training."""
-        super().build_data_loader()
-        cfg = self.cfg
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, len(os.sched_getaffinity(0)))
+        if cfg.DATALOADER.NUM_WORKERS < self.cfg.DATALOADER.NUM_WORKERS:
+            self.note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
+        self.dm = DataManager(cfg, dataset_wrapper=ImageItems)
+        self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
+        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
         self.seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed() % 2**31
         self.train_loader_x = seeded_loader(
-            self.train_loader_x, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
+            self.dm.train_loader_x, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
         )
         self.feature_cache = FeatureCache(cfg.TEST.CACHE_SIZE_GB * 1e9, self.note)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,8 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .errors import DataError, VarPromptError
-from .loading import EpochBatches, derive_seed
+from .loading import EpochBatches, PlainLoader, derive_seed
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
 
@@ -25,19 +23,14 @@ def encode_images(
     Raises:
         DataError: an image cannot be read.
     """
-    images = DataLoader(
+    images = PlainLoader(
         _Images(loader.dataset), batch_size, sampler=keys,
         num_workers=loader.num_workers, pin_memory=loader.pin_memory,
         generator=torch.Generator(),  # leaves the global one as it is
     )  # fmt: skip
-    try:
-        return torch.cat([
-            encode(batch).cpu() for batch in tqdm(images, disable=None, desc="encoding images")
-        ])  # fmt: skip
-    except DataError as error:  # from a worker, its message ends a traceback
-        traceback.clear_frames(error.__traceback__)  # stops workers now, not ten seconds later
-        last = str(error).rstrip().splitlines()[-1]
-        raise DataError(last.removeprefix(f"{DataError.__module__}.DataError: ")) from error
+    return torch.cat([
+        encode(batch).cpu() for batch in tqdm(images, disable=None, desc="encoding images")
+    ])  # fmt: skip
 
 
 class Views(Dataset):
@@ -97,7 +90,7 @@ def data_source(items: Any) -> Sequence[Any]:
 
 
 class _Images(Dataset):
-    """The images alone of Dassl's items; one that cannot be read is named."""
+    """The images alone of Dassl's items."""
 
     def __init__(self, items: Dataset):
         self.items = items
@@ -106,11 +99,4 @@ class _Images(Dataset):
         return len(self.items)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Tensor:
-        try:
-            return self.items[key]["img"]
-        except VarPromptError:
-            raise
-        except Exception as error:  # hostile files make decoders raise anything
-            path = data_source(self.items)[key if isinstance(key, int) else key[0]].impath
-            reason = f"{type(error).__name__}: {error}"
-            raise DataError(f"{path}: not a readable image ({reason})") from error
+        return self.items[key]["img"]

@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .errors import DataError
+
+_MESSAGE = f"\n{DataError.__module__}.DataError: "  # stands before it in a worker's traceback
+
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2^31) for the purpose that `parts` name; unrelated for other parts."""
@@ -78,10 +82,28 @@ class SeededItems(Dataset):
                 np.random.set_state(numpy)
 
 
+class PlainLoader(DataLoader):
+    """A loader in which a worker's DataError arrives with its own message, not a traceback."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the batches.
+
+        Raises:
+            DataError: an item cannot be read.
+        """
+        try:
+            yield from super().__iter__()
+            return
+        except DataError as error:
+            *_, message = str(error).rpartition(_MESSAGE)
+        # here the error and its frames are gone, and with them the workers that they would keep
+        raise DataError(message.rstrip())
+
+
 def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
     """`loader`'s items in `EpochBatches`; the sampler is the new loader's ``batch_sampler``."""
     n_workers = loader.num_workers
-    return DataLoader(
+    return PlainLoader(
         SeededItems(loader.dataset),
         batch_sampler=EpochBatches(len(loader.dataset), batch_size, seed),
         num_workers=n_workers,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import read_rgb
 from varprompt.errors import DataError
+from varprompt.images import read_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
 IMAGE = Image.fromarray(PIXELS)

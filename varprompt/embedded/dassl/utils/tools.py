@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 
 from varprompt.checkpoint import write_atomic
 from varprompt.errors import ConfigError, DataError
@@ -60,19 +59,6 @@ def set_random_seed(seed: int) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.cuda.manual_seed_all(seed)
-
-
-def read_image(path: str) -> Image.Image:
-    """The image as RGB.
-
-    Raises:
-        DataError: the file is missing or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises on broken files
-        raise DataError(f"image {path} cannot be read: {error}") from error
 
 
 def collect_env_info() -> str:
