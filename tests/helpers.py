@@ -1,10 +1,14 @@
-"""Shared by the tests of the core: a model beside its textbook version."""
+"""Shared by the tests of the core: a model beside its textbook version, runs on a tiny data set."""
 
 import copy
 import functools
+from pathlib import Path
 
+import numpy as np
+import pytest
 import reference
 import torch
+from PIL import Image
 
 from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective
@@ -87,3 +91,66 @@ def textbook(model, config, x, labels, eps, names=NAMES, clip=None):
 def error(got, want):
     """Largest difference relative to the largest value."""
     return ((got.double() - want.double()).abs().max() / want.abs().max().clamp(min=1e-30)).item()
+
+
+ROOT = Path(__file__).resolve().parent.parent
+CLASSES = ("small ring", "king_of_hearts", "sun", "x", "wheel")
+N_IMAGES = {"train": 3, "val": 1, "test": 4}  # per class
+OPTIONS = {
+    "DATASET.PATH": "pictures", "INPUT.SIZE": (32, 32), "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+    "DATALOADER.TRAIN_X.BATCH_SIZE": 4, "DATALOADER.TEST.BATCH_SIZE": 7,
+    "MODEL.BACKBONE.NAME": "embedded", "OPTIM.NAME": "sgd", "OPTIM.LR": 0.02,
+    "OPTIM.LR_SCHEDULER": "cosine", "OPTIM.MAX_EPOCH": 3, "OPTIM.WARMUP_EPOCH": 1,
+    "OPTIM.WARMUP_TYPE": "constant", "TRAIN.PRINT_FREQ": 2, "TRAINER.VPT.L": 3,
+    "TRAINER.VPT.PREC": "fp32", "TRAINER.COOP.PREC": "fp32", "TRAINER.COCOOP.PREC": "fp32",
+}  # fmt: skip
+
+
+def make_pictures(root):
+    """The data set Folder: five classes of small pictures that differ."""
+    noise = np.random.RandomState(0)
+    for part, count in N_IMAGES.items():
+        for label, name in enumerate(CLASSES):
+            folder = root / "pictures" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = noise.randint(0, 90, (33, 35, 3), dtype=np.uint8)
+                pixels[4 * label : 12 + 4 * label, 7:30, label % 3] += 150
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def command(root, output, *flags, trainer="VPT", seed=1, **options):
+    """Arguments of train.py; `options` are KEY VALUE pairs with "__" for the dots."""
+    options = OPTIONS | {k.replace("__", "."): v for k, v in options.items()}
+    flags = ["--root", root, "--output-dir", output, "--trainer", trainer, *flags]
+    flags += ["--seed", seed] if seed is not None else []
+    flags += ["--dataset-config-file", ROOT / "configs/datasets/custom.yaml"]
+    return [str(x) for x in (*flags, *(x for pair in options.items() for x in pair))]
+
+
+def build(arguments):
+    """The trainer of a command line, as train.py builds it."""
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    import datasets  # noqa: F401 - registers Folder
+    import train
+    import trainers.baselines  # noqa: F401 - registers all trainers
+
+    cfg = train.setup_cfg(train.parser().parse_args(arguments))
+    set_random_seed(cfg.SEED)
+    return build_trainer(cfg)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Data root with `make_pictures`."""
+    return make_pictures(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Image features are not looked for among the user's."""
+    monkeypatch.setenv("VARPROMPT_CACHE", str(tmp_path / "feature-cache"))

@@ -1,0 +1,90 @@
+"""Zero-shot baselines, and what baselines share with the rest."""
+
+import json
+
+import pytest
+import reference
+import torch
+from helpers import CLASSES, build, command
+
+import train
+from trainers.baselines import ENSEMBLE, TEMPLATES
+from varprompt.clip_io import load_clip
+from varprompt.errors import ConfigError
+
+
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_zero_shot_equals_the_textbook(trainer, pictures, tmp_path):
+    made = build(command(pictures, tmp_path, trainer=trainer))
+    batch = next(iter(made.test_loader))
+    got = made.predictor()(made.encode_image(batch["img"]))
+    clip = reference.double(load_clip("embedded"))
+    templates = (
+        ["a photo of a {}."] if trainer == "ZeroshotCLIP" else [*ENSEMBLE, "a photo of a {}."]
+    )
+    text = reference.zero_shot(clip, sorted(CLASSES), templates)
+    features = reference.image_features(clip, batch["img"].double())
+    want = (clip.logit_scale.exp() * features @ text.T).log_softmax(-1)
+    assert (got - want).abs().max() < 1e-4
+
+
+# from CoOp's coop-protocol: registry name -> the whole prompt for "small dog"
+PROMPTS = {
+    "OxfordPets": "a photo of a small dog, a type of pet.",
+    "OxfordFlowers": "a photo of a small dog, a type of flower.",
+    "FGVCAircraft": "a photo of a small dog, a type of aircraft.",
+    "DescribableTextures": "small dog texture.",
+    "EuroSAT": "a centered satellite photo of small dog.",
+    "Food101": "a photo of small dog, a type of food.",
+    "UCF101": "a photo of a person doing small dog.",
+    "StanfordCars": "a photo of a small dog.",
+    "ImageNetSketch": "a photo of a small dog.",
+}
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_templates(name, pictures, tmp_path):
+    zero_shot = build(command(pictures, tmp_path, trainer="ZeroshotCLIP2"))
+    zero_shot.cfg = zero_shot.cfg.clone()
+    zero_shot.cfg.defrost()
+    zero_shot.cfg.DATASET.NAME = name
+    texts = [t.format("small dog") for t in zero_shot.templates()]
+    assert len(texts) == 8 and texts[-1] == PROMPTS[name]
+    zero_shot.cfg.DATASET.NAME = "ImageNet"
+    assert zero_shot.templates() == list(ENSEMBLE) and len(ENSEMBLE) == 7
+    assert len(TEMPLATES) == 7
+
+
+@pytest.mark.parametrize("flags", [(), ("--eval-only",), ("--eval-only", "--model-dir", "/none")])
+def test_zero_shot_runs_however_it_is_asked(flags, pictures, tmp_path, capsys):
+    arguments = command(pictures, tmp_path / "out", *flags, trainer="ZeroshotCLIP")
+    assert train.main(arguments) == 0
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    assert found["trainer"] == "ZeroshotCLIP" and found["n_total"] == 20
+    assert not (tmp_path / "out/prompt_learner").exists()
+    assert "* accuracy: " in capsys.readouterr().out
+    assert train.main(arguments) == 0
+    assert "Already done" in capsys.readouterr().out
+
+
+def test_coop_reports_what_coop_reports(pictures, tmp_path):
+    for trainer in ("CoOp", "CoCoOp"):
+        made = build(command(pictures, tmp_path, trainer=trainer))
+        made.num_batches, made.epoch = 3, 0
+        made.before_epoch()
+        scalars = made.forward_backward(next(iter(made.train_loader_x)))
+        assert list(scalars) == ["loss", "acc"]
+
+
+def test_context_words_beat_the_number(pictures, tmp_path):
+    """As in CoOp, CTX_INIT decides M."""
+    options = {"TRAINER__COOP__CTX_INIT": "a_photo_of_a", "TRAINER__COOP__N_CTX": 16}
+    made = build(command(pictures, tmp_path, trainer="CoOp", **options))
+    clip = load_clip("embedded")
+    ids = torch.tensor([320, 1125, 539, 320])  # a photo of a
+    assert torch.equal(made.model.prompt_learner.ctx, clip.token_embedding.weight[ids])
+
+
+def test_contexts_that_do_not_fit(pictures, tmp_path):
+    with pytest.raises(ConfigError, match=r"5 prompt\(s\) do not fit the 24 tokens"):
+        build(command(pictures, tmp_path, trainer="CoOp", TRAINER__COOP__N_CTX=22))
