@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import urllib.error
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         if _is_torchscript(path):
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
+            return dict(torch.jit.load(_inert(path), map_location="cpu").state_dict())
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged file makes the readers raise anything
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or not a weight file: {text}") from error
@@ -135,12 +139,30 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    import zipfile
-
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _inert(path: Path) -> io.BytesIO:
+    """A copy of a TorchScript archive that has no code which loading it would run.
+
+    Raises:
+        CheckpointError: it has such code.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as inert:
+        for name in dict.fromkeys(archive.namelist()):
+            content = archive.read(name)
+            if name.endswith(".py") and b"__setstate__" in content:
+                raise CheckpointError(
+                    f"{path} is refused: loading it would run its own code (__setstate__ in "
+                    f"{name}); OpenAI's archives have none. Save the model's state dict instead"
+                )
+            inert.writestr(name, content)
+    copy.seek(0)
+    return copy
 
 
 def _openai_file(name: str) -> str:
