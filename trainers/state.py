@@ -179,7 +179,7 @@ class CheckpointMixin:
             CheckpointError: there is none, or it does not fit.
         """
         if not directory:
-            self.note("Note that load_model() is skipped as no pretrained model is given")
+            self.note("No model folder is given: nothing is loaded")
             return
         file = model_file(directory, epoch)
         found = self.load_weights(str(file))

@@ -93,7 +93,7 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     print(f"Successfully loaded pretrained weights from {weight_path}")
     discarded = [name for name in state if name not in fitting]
     if discarded:
-        print(f"Layers discarded due to unmatched keys or size: {discarded}")
+        print(f"Left out for their name or size: {discarded}")
 
 
 def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
