@@ -1,6 +1,5 @@
 """Features of test images on disk, and training on views that were encoded beforehand."""
 
-import gc
 import os
 import random
 import resource
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
-from dassl.data import DatasetWrapper
 from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from dassl.engine import build_trainer
@@ -28,6 +26,7 @@ import trainers.baselines  # noqa: F401 - registers the trainers
 from varprompt.encoding import data_source
 from varprompt.errors import ConfigError, DataError
 from varprompt.features import FeatureCache, cache_folder, is_deterministic
+from varprompt.images import ImageItems
 from varprompt.interrupt import EXIT_RESUMABLE
 from varprompt.loading import derive_seed
 from varprompt.overrides import difference
@@ -102,12 +101,12 @@ def read(configure, tmp_path):
         cfg, computed = configure("VPT", tmp_path, *opts, **where), []
         random.seed(cfg.SEED)
         items = build_dataset(cfg).test
-        wrapper = DatasetWrapper(cfg, items, build_transform(cfg, is_train), is_train)
-        loader = DataLoader(wrapper, cfg.DATALOADER.TEST.BATCH_SIZE)
+        images = ImageItems(cfg, items, build_transform(cfg, is_train))
+        loader = DataLoader(images, cfg.DATALOADER.TEST.BATCH_SIZE)
 
-        def encode(images):
-            computed.append(len(images))
-            return images.mean((2, 3))
+        def encode(batch):
+            computed.append(len(batch))
+            return batch.mean((2, 3))
 
         cache = cache or quiet_cache()[0]
         found = cache.features(loader, encode, cfg.DATASET.ROOT, **{"weights": "w", **identity})
@@ -402,7 +401,6 @@ def test_many_at_once_read_whole_entries_or_none(folder):
 # images that cannot be read
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dassl 0.6.3 leaves the file open
 @pytest.mark.parametrize("n_workers", [0, 2])
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_undecodable_image_is_named(make, moved, part, n_workers):
@@ -414,8 +412,6 @@ def test_undecodable_image_is_named(make, moved, part, n_workers):
     with pytest.raises(DataError) as caught:
         trainer.test() if part == "test" else trainer.train()
     assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
-    del caught
-    gc.collect()
 
 
 def test_vanished_image_is_named(make, moved):

@@ -29,6 +29,7 @@ from .checkpoint import write_atomic
 from .encoding import Encode, encode_images
 from .errors import DataError
 
+FORMAT = 1  # raise it when images are read or encoded in another way: old entries go unused
 _OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.safetensors(\.\w+)*")  # entries, unfinished entries
 _DETERMINISTIC = {"Resize", "CenterCrop", "ToTensor", "Normalize", "InstanceNormalization"}
 _HEADER = 1000  # bytes of a file besides its features, at most
@@ -80,7 +81,7 @@ class FeatureCache:
         if self.limit > 0 and is_deterministic(transform):
             key = _digest(
                 images=_content(paths, root), transform=_describe(transform),
-                batch=loader.batch_size, versions=_versions(), **identity,
+                batch=loader.batch_size, versions=[FORMAT, *_versions()], **identity,
             )  # fmt: skip
         features = self.read(key, len(paths)) if key else None
         if features is None:
