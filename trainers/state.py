@@ -179,7 +179,7 @@ class CheckpointMixin:
             CheckpointError: there is none, or it does not fit.
         """
         if not directory:
-            self.note("No model folder is given: nothing is loaded")
+            self.note("Loading is skipped: no model folder is given")
             return
         file = model_file(directory, epoch)
         found = self.load_weights(str(file))

@@ -132,7 +132,7 @@ def build_transform(
         ConfigError: a name or INPUT.INTERPOLATION is unknown.
     """
     if cfg.INPUT.NO_TRANSFORM:
-        print("No transform is applied")
+        print("There is no transform to apply")
         return None
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     _check(cfg.INPUT, choices)

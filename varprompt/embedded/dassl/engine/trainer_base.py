@@ -105,7 +105,7 @@ class TrainerBase:
             FileNotFoundError: no such checkpoint.
         """
         if not directory:
-            print("No model folder is given: nothing is loaded")
+            print("Loading is skipped: no model folder is given")
             return
         file_name = BEST if epoch is None else f"model.pth.tar-{epoch}"
         for name in self.get_model_names():
