@@ -96,7 +96,7 @@ def make(configure, tmp_path):
 def read(configure, tmp_path):
     """Return a function that gets mean colours as features, and tells if they were computed."""
 
-    def read(*opts, root=None, cache=None, is_train=False, **identity):
+    def read(*opts, root=None, cache=None, is_train=False, scale=1, **identity):
         where = {"root": root} if root else {}
         cfg, computed = configure("VPT", tmp_path, *opts, **where), []
         random.seed(cfg.SEED)
@@ -106,7 +106,7 @@ def read(configure, tmp_path):
 
         def encode(batch):
             computed.append(len(batch))
-            return batch.mean((2, 3))
+            return scale * batch.mean((2, 3))
 
         cache = cache or quiet_cache()[0]
         found = cache.features(loader, encode, cfg.DATASET.ROOT, **{"weights": "w", **identity})
@@ -196,6 +196,12 @@ def test_what_changes_features_makes_another_entry(read, folder, opts):
     assert computed and len(entries(folder)) == 2
     again, computed = read(*opts)
     assert not computed and torch.equal(again, changed)
+
+
+def test_features_that_are_not_finite_are_not_kept(read, folder):
+    broken = read(scale=float("inf"))
+    assert broken[1] and not folder.exists()
+    assert read(scale=float("inf"))[1] is True
 
 
 def test_weights_are_part_of_the_key(read):

@@ -86,7 +86,7 @@ class FeatureCache:
         features = self.read(key, len(paths)) if key else None
         if features is None:
             features = encode_images(loader, range(len(paths)), encode, loader.batch_size)
-            if key:
+            if key and features.isfinite().all():
                 self.write(key, features)
         return features
 
