@@ -2,11 +2,12 @@
 
 import difflib
 import os
+import random
 
 from dassl.data.datasets import DatasetBase, Datum
 
-from varprompt.config import SUBSETS
 from varprompt.errors import DataError
+from varprompt.ranges import SUBSETS
 
 from .caches import read_coop_pickle
 from .rules import one_of, subsample_classes
@@ -67,8 +68,10 @@ class FewShotDataset(DatasetBase):
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        before = random.getstate()
         self.prepare(cfg)
         split = self._full_split()
+        random.setstate(before)  # importing what these need may draw from it
         if not self.test_only:
             split = subsample_classes(self._few_shot(split, cfg), subsample)
         elif subsample != "all":
