@@ -170,8 +170,8 @@ def check_names(cfg: Any, args: argparse.Namespace) -> None:
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
-    from varprompt.config import choice
     from varprompt.errors import ConfigError
+    from varprompt.ranges import choice
 
     problems: list[str] = []
     for value, registry, key, flag in (

@@ -4,6 +4,8 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
+from varprompt.ranges import LISTINGS
+
 from .base import announce
 from .caches import read_coop_pickle
 from .imagenet_family import CLASSNAMES, CLASSNAMES_SOURCE, ImageNetFamily
@@ -12,7 +14,6 @@ from .rules import one_of
 from .splits import Split
 
 PICKLE = "preprocessed.pkl"
-LISTINGS = ("sorted", "os")
 
 
 @DATASET_REGISTRY.register()
@@ -36,7 +37,7 @@ class ImageNet(ImageNetFamily):
     val_is_test = True
 
     def __init__(self, cfg):
-        self._order = one_of(cfg.DATASET.get("LISTING", LISTINGS[0]), LISTINGS, "DATASET.LISTING")
+        self._order = one_of(cfg.DATASET.get("LISTING", "sorted"), LISTINGS, "DATASET.LISTING")
         super().__init__(cfg)
         self._cache.save()
 

@@ -5,8 +5,8 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from varprompt.config import choice
 from varprompt.errors import ConfigError
+from varprompt.ranges import choice
 
 from .splits import Item, Problems, Split
 

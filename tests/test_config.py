@@ -74,7 +74,7 @@ BAD = [
     ("VPT", "TRAINER.VPT.L", 0, "TRAINER.VPT.L is 0; it must be at least 1"),
     ("VPT", "TRAINER.VPT.L_TEST", -1, "TRAINER.VPT.L_TEST is -1; it must be at least 0"),
     ("VPT", "TRAINER.VPT.TEST_SEED", -1, "TRAINER.VPT.TEST_SEED is -1"),
-    ("VPT", "TRAINER.VPT.PRIOR_STD", 0.0, "TRAINER.VPT.PRIOR_STD is 0.0; it must be positive"),
+    ("VPT", "TRAINER.VPT.PRIOR_STD", 0.0, "PRIOR_STD is 0.0; it must be at least 1e-06"),
     ("VPT", "TRAINER.VPT.KL_WEIGHT", -1.0, "TRAINER.VPT.KL_WEIGHT is -1.0"),
     ("VPT", "TRAINER.VPT.LOGVAR_INIT", "x", "LOGVAR_INIT is 'x'; give a number or None"),
     ("VPT", "TRAINER.VPT.POSTERIOR", "fixed", "'fixed' needs TRAINER.VPT.LOGVAR_INIT"),
@@ -91,9 +91,9 @@ BAD = [
     ("VPT", "DATALOADER.NUM_WORKERS", -1, "must be at least 0"),
     ("VPT", "DATALOADER.K_TRANSFORMS", 2, "choose from 1"),
     ("VPT", "INPUT.NO_TRANSFORM", True, "choose from False"),
-    ("VPT", "INPUT.SIZE", (32, 32, 32), "give 2 positive numbers"),
+    ("VPT", "INPUT.SIZE", (32, 32, 32), "give 2 whole numbers from 1"),
     ("VPT", "INPUT.PIXEL_MEAN", ["a", "b", "c"], "give 3 numbers"),
-    ("VPT", "INPUT.PIXEL_STD", [1.0, 0.0, 1.0], "give 3 positive numbers"),
+    ("VPT", "INPUT.PIXEL_STD", [1.0, 0.0, 1.0], "give 3 numbers from 1e-06"),
     ("VPT", "OPTIM.NAME", "sdg", "choose from adam, amsgrad, sgd, rmsprop, radam, adamw, did you"),
     ("VPT", "OPTIM.LR", -0.1, "OPTIM.LR is -0.1; it must be at least 0"),
     ("VPT", "OPTIM.LR_SCHEDULER", "cosin", "did you mean 'cosine'?"),
@@ -103,6 +103,26 @@ BAD = [
     ("VPT", "TEST.FINAL_MODEL", "best", "choose from last_step, best_val"),
     ("VPT", "TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0; it must be at least 1"),
     ("VPT", "TRAIN.CLIP_GRAD_NORM", -1.0, "TRAIN.CLIP_GRAD_NORM is -1.0"),
+    ("VPT", "TRAINER.VPT.L", 10**9, "TRAINER.VPT.L is 1000000000; it must be at most 100000"),
+    ("VPT", "TRAINER.VPT.N_CTX", 16, "CTX_INIT 'a photo of a' has 4 words; give N_CTX 4"),
+    ("CoOp", "TRAINER.COOP.N_CTX", 76, "TRAINER.COOP.N_CTX is 76; it must be at most 75"),
+    ("CoOp", "DATALOADER.RETURN_IMG0", True, "choose from False"),
+    ("CoOp", "DATASET.LISTING", "OS", "choose from sorted, os"),
+    ("CoOp", "INPUT.GB_K", 4, "INPUT.GB_K is 4; it must be odd"),
+    ("CoOp", "INPUT.INTERPOLATION", "cubic", "did you mean 'bicubic'?"),
+    ("CoOp", "INPUT.RANDAUGMENT_M", 31, "INPUT.RANDAUGMENT_M is 31; it must be at most 30"),
+    ("CoOp", "INPUT.RRCROP_SCALE", (0.9, 0.1), "give the smaller first"),
+    ("CoOp", "INPUT.RRCROP_SCALE", (0.0, 1.0), "give 2 numbers from 1e-06 to 1"),
+    ("CoOp", "INPUT.SIZE", (32.0, 32), "give 2 whole numbers"),
+    ("CoOp", "INPUT.TRANSFORMS", ("normalise", "random_flip"),
+     "a name in INPUT.TRANSFORMS is 'normalise'; choose from random_flip, "),
+    ("CoOp", "MODEL.BACKBONE.PRETRAINED", False, "choose from True"),
+    ("CoOp", "OPTIM.ADAM_BETA1", 1.0, "OPTIM.ADAM_BETA1 is 1.0; it must be at most 0.999999"),
+    ("CoOp", "OPTIM.GAMMA", 1.1, "OPTIM.GAMMA is 1.1; it must be at most 1"),
+    ("CoOp", "OPTIM.STAGED_LR", True, "choose from False"),
+    ("CoOp", "OPTIM.STEPSIZE", (), "give one or more whole numbers"),
+    ("CoOp", "OPTIM.WARMUP_CONS_LR", -1e-5, "WARMUP_CONS_LR is -1e-05; it must be at least 0"),
+    ("CoOp", "TEST.EVALUATOR", "classification", "choose from Classification"),
 ]  # fmt: skip
 
 
@@ -119,6 +139,14 @@ def test_all_bad_values_at_once():
     with pytest.raises(ConfigError) as caught:
         prompt_config(make(*(x for pair in bad.items() for x in pair)), "VPT")
     assert len(caught.value.problems) == len(bad)
+
+
+def test_nesterov_needs_plain_momentum():
+    pairs = ["OPTIM.NAME", "sgd", "OPTIM.SGD_NESTEROV", True]
+    prompt_config(make(*pairs), "CoOp")
+    for key, value in (("OPTIM.MOMENTUM", 0.0), ("OPTIM.SGD_DAMPNING", 1)):
+        with pytest.raises(ConfigError, match=f"SGD_NESTEROV needs .*{key}"):
+            prompt_config(make(*pairs, key, value), "CoOp")
 
 
 def test_class_specific_context_of_words():

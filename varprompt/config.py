@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +12,20 @@ from .errors import ConfigError
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
 from .posterior import LOGVAR_BOUNDS, POSTERIORS
-from .schedule import SCHEDULES, WARMUPS
+from .ranges import choice, dassl_problems, within
 from .tokens import POSITIONS
 
-__all__ = ["ConfigError", "PromptConfig", "choice", "extend_cfg", "prompt_config"]
+__all__ = ["ConfigError", "PromptConfig", "extend_cfg", "prompt_config"]
 
 RESIDUALS = ("shared", "per_token")
-SUBSETS = ("all", "base", "new")
+LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
+MOST_SAMPLES = 10**5
 
 
 def _defaults() -> dict[str, Any]:
     """Dotted key -> default. The official recipe; CoOp's own defaults for its two nodes."""
     return {
+        "DATASET.LISTING": "sorted",  # order of ImageNet's files; "os" = the file system's, as CoOp
         "DATASET.PATH": "",  # images of your own for the data set Folder
         "DATASET.SUBSAMPLE_CLASSES": "all",
         "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
@@ -103,52 +103,6 @@ class PromptConfig:
     mem_budget: int = 0
 
 
-_LEAST = {  # smallest values of Dassl's own numbers
-    "DATALOADER.NUM_WORKERS": 0, "DATALOADER.TEST.BATCH_SIZE": 1,
-    "DATALOADER.TRAIN_X.BATCH_SIZE": 1, "OPTIM.LR": 0, "OPTIM.MAX_EPOCH": 0,
-    "OPTIM.MOMENTUM": 0, "OPTIM.WEIGHT_DECAY": 0, "TEST.CACHE_SIZE_GB": 0,
-    "TRAIN.CHECKPOINT_STEPS": 0, "TRAIN.CLIP_GRAD_NORM": 0, "TRAIN.FEATURE_CACHE": 0,
-    "TRAIN.MAX_BAD_STEPS": 0, "TRAIN.PRINT_FREQ": 1,
-    "TRAINER.VPT.MEM_BUDGET": 0,
-}  # fmt: skip
-_ALLOWED = {
-    "DATALOADER.K_TRANSFORMS": (1,),
-    "DATALOADER.TEST.SAMPLER": ("SequentialSampler",),
-    "DATALOADER.TRAIN_X.SAMPLER": ("RandomSampler",),  # no domains in prompt learning
-    "DATASET.SUBSAMPLE_CLASSES": SUBSETS,
-    "INPUT.NO_TRANSFORM": (False,),
-    "OPTIM.LR_SCHEDULER": SCHEDULES,
-    "OPTIM.NAME": ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"),
-    "OPTIM.WARMUP_TYPE": WARMUPS,
-    "TEST.FINAL_MODEL": ("last_step", "best_val"),
-    "TEST.SPLIT": ("val", "test"),
-}
-_LENGTHS = {"INPUT.PIXEL_MEAN": 3, "INPUT.PIXEL_STD": 3, "INPUT.SIZE": 2}
-
-
-def dassl_problems(cfg: CfgNode) -> list[str]:
-    """What is wrong with those of Dassl's options that a run depends on."""
-    values = {key: _at(cfg, key) for key in (*_LEAST, *_ALLOWED, *_LENGTHS)}
-    problems: list[str] = []
-    for key, least in _LEAST.items():
-        _at_least(values[key], least, key, problems)
-    for key, allowed in _ALLOWED.items():
-        choice(values[key], allowed, key, problems)
-    for key, length in _LENGTHS.items():
-        least = -math.inf if key == "INPUT.PIXEL_MEAN" else 0
-        numbers = [v for v in values[key] if isinstance(v, int | float) and v > least]
-        if not len(numbers) == len(values[key]) == length:
-            sign = "" if least else "positive "
-            problems.append(f"{key} is {values[key]}; give {length} {sign}numbers")
-    return problems
-
-
-def _at(cfg: CfgNode, key: str) -> Any:
-    for name in key.split("."):
-        cfg = cfg[name]
-    return cfg
-
-
 def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
     """The validated configuration of `trainer`, one of the six of this project.
 
@@ -161,10 +115,11 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
         node_name = "COCOOP"
     node = cfg.TRAINER[node_name]
     where = f"TRAINER.{node_name}"
+    words = node.CTX_INIT.replace("_", " ").strip()
     common = {
         "precision": choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
-        "n_ctx": _at_least(node.N_CTX, 0 if node.CTX_INIT else 1, f"{where}.N_CTX", problems),
-        "ctx_init": node.CTX_INIT.replace("_", " ").strip(),
+        "n_ctx": within(node.N_CTX, 0 if words else 1, LONGEST, f"{where}.N_CTX", problems),
+        "ctx_init": words,
         "mem_budget": cfg.TRAINER.VPT.MEM_BUDGET,
     }
     if node_name == "VPT":
@@ -188,9 +143,6 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
 
 def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, Any]:
     where = "TRAINER.VPT"
-    for key in ("KL_WEIGHT", "PRIOR_STD"):
-        if node[key] < 0 or (key == "PRIOR_STD" and node[key] == 0):
-            problems.append(f"{where}.{key} is {node[key]}; it must be positive")
     logvar = node.LOGVAR_INIT
     if logvar is not None and not isinstance(logvar, int | float):
         problems.append(f"{where}.LOGVAR_INIT is {logvar!r}; give a number or None")
@@ -198,35 +150,26 @@ def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, 
         problems.append(f"{where}.LOGVAR_INIT is {logvar}; it must lie within {LOGVAR_BOUNDS}")
     if node.POSTERIOR == "fixed" and logvar is None:
         problems.append(f"{where}.POSTERIOR 'fixed' needs {where}.LOGVAR_INIT (-7.0: std 0.03)")
-    n_samples = _at_least(node.L, 1, f"{where}.L", problems)
+    n_words = len(node.CTX_INIT.replace("_", " ").split())
+    if n_words and node.N_CTX not in (0, n_words):
+        problems.append(
+            f"{where}.N_CTX is {node.N_CTX} but {where}.CTX_INIT {node.CTX_INIT!r} has {n_words} "
+            f"words; give N_CTX {n_words}, or CTX_INIT '' to start from random vectors"
+        )
+    n_samples = within(node.L, 1, MOST_SAMPLES, f"{where}.L", problems)
+    n_samples_test = within(node.L_TEST, 0, MOST_SAMPLES, f"{where}.L_TEST", problems)
     return {
         "posterior": choice(node.POSTERIOR, POSTERIORS, f"{where}.POSTERIOR", problems),
         "conditional": trainer == "VPT_CoCoOp",
         "residual": choice(node.RESIDUAL, RESIDUALS, f"{where}.RESIDUAL", problems),
         "learn_context": bool(node.LEARN_CONTEXT),
         "logvar_init": logvar,
-        "prior_std": node.PRIOR_STD,
+        "prior_std": within(node.PRIOR_STD, 1e-6, 1e6, f"{where}.PRIOR_STD", problems),
         "sampler": choice(node.SAMPLER, SAMPLERS, f"{where}.SAMPLER", problems),
         "n_samples": n_samples,
-        "n_samples_test": _at_least(node.L_TEST, 0, f"{where}.L_TEST", problems) or n_samples,
-        "test_seed": _at_least(node.TEST_SEED, 0, f"{where}.TEST_SEED", problems),
+        "n_samples_test": n_samples_test or n_samples,
+        "test_seed": within(node.TEST_SEED, 0, 2**63 - 1, f"{where}.TEST_SEED", problems),
         "objective": choice(node.OBJECTIVE, OBJECTIVES, f"{where}.OBJECTIVE", problems),
-        "kl_weight": node.KL_WEIGHT,
+        "kl_weight": within(node.KL_WEIGHT, 0, 1e6, f"{where}.KL_WEIGHT", problems),
         "kl_reduction": choice(node.KL_REDUCTION, KL_REDUCTIONS, f"{where}.KL_REDUCTION", problems),
     }
-
-
-def choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
-    """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
-    if value not in allowed:
-        names = [str(a) for a in allowed]
-        near = difflib.get_close_matches(str(value), names, 1, 0.4) if len(names) > 1 else []
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        problems.append(f"{where} is {value!r}; choose from {', '.join(names)}{hint}")
-    return value
-
-
-def _at_least(value: float, least: int, where: str, problems: list[str]) -> float:
-    if value < least:
-        problems.append(f"{where} is {value}; it must be at least {least}")
-    return value
