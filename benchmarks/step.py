@@ -1,0 +1,233 @@
+"""Time and memory of a training step, beside the usual implementation, and with ideas left out.
+
+    python benchmarks/step.py                                     # VPT, ViT-B/16, OxfordPets' 19
+    python benchmarks/step.py --trainer VPT_CoCoOp -B 4
+    python benchmarks/step.py --ablate --repeats 5
+    python benchmarks/step.py --names imagenet --classes 500 --precision bf16 --device cuda
+
+A step is `PromptedCLIP.logits` on images, the objective and its backward. "plain" pads all prompts
+to 77 tokens and sends them through CLIP's own transformer as one batch. Every variant runs in its
+own process on the same weights, images and noise; the first step is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed  # noqa: E402
+from benchmarks._report import environment, percentiles, write_json  # noqa: E402
+from benchmarks._setup import (  # noqa: E402
+    BACKBONES,
+    TRAINERS,
+    class_names,
+    plain_logits,
+    prompted_clip,
+    random_clip,
+)
+from varprompt.model import PromptedCLIP  # noqa: E402
+from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
+from varprompt.tokens import ClassTokens, _pack, class_tokens, encode  # noqa: E402
+
+ABLATIONS = {
+    "full_length": "prompts of 77 tokens instead of up to the end-of-text token",
+    "own_context": "context once per class instead of once per sample",
+    "padding": "class names padded to the longest instead of packed",
+    "weight_gradients": "weights of the text tower require a gradient",
+    "unchunked": "no memory budget",
+    "torch_linear": "torch's default matrix products (MKL) instead of oneDNN's",
+}
+
+
+def padded(model: PromptedCLIP, names: list[str], length: int) -> ClassTokens:
+    """The class tokens with every own part padded to `length` behind its end."""
+    clip_model, n_lead = model.towers.clip, model.tokens.n_lead
+    end = encode("<|endoftext|>")
+    rows = [encode(f"{name.replace('_', ' ')}.") + end for name in names]
+    length = length or max(map(len, rows))
+    tokens = _pack(clip_model, names, [r + end * (length - len(r)) for r in rows], n_lead)
+    own = torch.tensor([len(r) for r in rows], device=tokens.ends.device)
+    return dataclasses.replace(tokens, ends=tokens.ends - length + own[tokens.inverse.argsort()])
+
+
+def ablate(model: PromptedCLIP, names: list[str], variant: str) -> None:
+    """Leave one idea out of `model`."""
+    encoder, n_ctx = model.towers.encode_text, model.prompt_learner.ctx.shape[0]
+    if variant == "full_length":
+        model.tokens = padded(model, names, model.towers.clip.context_length - 1 - n_ctx)
+    elif variant == "padding":
+        model.tokens = padded(model, names, 0)
+    elif variant == "own_context":
+        forward = encoder.forward
+        model.tokens = class_tokens(model.towers.clip, names, n_ctx, class_specific=True)
+        encoder.forward = lambda contexts, tokens: forward(
+            contexts[:, None].expand(-1, len(names), -1, -1), tokens
+        )
+    elif variant == "weight_gradients":
+        model.towers.clip.requires_grad_(True)
+    elif variant == "unchunked":
+        encoder.mem_budget = 1 << 60
+    elif variant == "torch_linear":
+        torch._C._set_mkldnn_enabled(False)
+
+
+def build(args: argparse.Namespace) -> tuple[PromptedCLIP, list[str], dict[str, Tensor]]:
+    """Model, class names, and the same images, labels and noise in every process."""
+    names = class_names(args.names, args.classes)
+    clip_model = random_clip(args.backbone).to(args.device)
+    torch.manual_seed(args.seed)
+    model = prompted_clip(
+        clip_model, names, args.trainer, args.L, precision=args.precision,
+        mem_budget=int(args.mem_budget * 1e9),
+    )  # fmt: skip
+    side, posterior = model.towers.clip.visual.input_resolution, model.prompt_learner.posterior
+    rows = args.B if model.prompt_learner.conditional else 1
+    shape = posterior.shape if posterior is not None else (1, 1)
+    data = {
+        "images": torch.randn(args.B, 3, side, side),
+        "labels": torch.randint(len(names), (args.B,)),
+        "eps": torch.randn(model.config.n_samples, rows, *shape),
+    }
+    return model, names, {k: v.to(args.device) for k, v in data.items()}
+
+
+def step_of(args: argparse.Namespace, model: PromptedCLIP, names: list[str], data: Any) -> Callable:
+    """The step of the variant; it returns the logits and leaves gradients in the learner."""
+    cfg = ObjectiveConfig("iwae", kl_scale(0.001, "mean", model.n_dims, 1))
+    half = torch.float16 if args.device == "cuda" else torch.bfloat16
+    amp = torch.autocast(args.device, half) if args.precision == "amp" else nullcontext()
+
+    def step() -> Tensor:
+        model.prompt_learner.zero_grad()
+        with amp:
+            if args.variant == "plain":
+                logits, kl = plain_logits(model, names, data["images"], data["eps"])
+            else:
+                logits, kl = model.logits(data["images"], eps=data["eps"])
+            objective(logits, data["labels"], kl, cfg).loss.backward()
+        return logits.detach()
+
+    return step
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run one variant in this process; its logits and gradients go to `args.workdir`."""
+    device = torch.device(args.device)
+    model, names, data = build(args)
+    ablate(model, names, args.variant)
+    if args.compile:
+        model.towers.encode_text.compile()
+    step = step_of(args, model, names, data)
+    repeats = args.plain_repeats if args.variant == "plain" else args.repeats
+    with PeakMemory(device) as memory:
+        step()
+        times = [timed(step, device) for _ in range(repeats)]
+    report = {
+        "time_s": percentiles([wall for wall, _ in times]),
+        "cpu_s": percentiles([cpu for _, cpu in times]),
+        "peak_bytes": memory.peak,
+        "repeats": repeats,
+    }
+    logits = step()
+    gradients = {n: p.grad for n, p in model.prompt_learner.named_parameters()}
+    gradients = {n: g for n, g in gradients.items() if g is not None}
+    save_file({"logits": logits.contiguous(), **gradients}, args.workdir / args.variant)
+    if args.variant == "fast":
+        images = [timed(lambda: model.towers.encode_image(data["images"]), device)
+                  for _ in range(repeats)]  # fmt: skip
+        n_prompts = model.config.n_samples * data["eps"].shape[1]
+        report |= {
+            "image_time_s": percentiles([wall for wall, _ in images]),
+            "image_cpu_s": percentiles([cpu for _, cpu in images]),
+            "text_floor_flops": floor_flops(model, names, n_prompts),
+            "matmul_flops_per_s": matmul_peak(device, model.towers.encode_text.dtype),
+            "slots": model.tokens.n_tiles * model.tokens.tile,
+            "chunks": model.towers.encode_text._chunk(n_prompts, model.tokens),
+        }
+    return report
+
+
+def differences(workdir: Path, variant: str, reference: str) -> dict[str, float]:
+    """Largest difference of logits over their scale, and of gradients in relative norm."""
+    got, want = (load_file(workdir / name) for name in (variant, reference))
+    logits = (got.pop("logits") - want.pop("logits")).abs().max().item() / 100
+    got, want = (torch.cat([g[n].flatten().double() for n in want]) for g in (got, want))
+    return {"logits": logits, "gradient": ((got - want).norm() / want.norm()).item()}
+
+
+def main() -> None:
+    """Run every variant in its own process, compare, write JSON."""
+    args = _arguments()
+    if args.variant:
+        write_json(args.workdir / f"{args.variant}.json", measure(args))
+        return
+    variants = ["fast", *(["plain"] if args.plain_repeats else [])]
+    variants += list(ABLATIONS) if args.ablate else []
+    report = {"environment": environment(torch.device(args.device)), "variants": {}}
+    report["setting"] = {
+        k: v for k, v in vars(args).items() if k not in ("variant", "workdir", "out")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        workdir = Path(folder)
+        for variant in variants:
+            command = [sys.executable, *sys.argv, "--variant", variant, "--workdir", folder]
+            subprocess.run(command, check=True)  # noqa: S603 - this file
+            row = json.loads((workdir / f"{variant}.json").read_text(encoding="utf-8"))
+            reference = "fast" if not args.plain_repeats else "plain"
+            if reference in report["variants"]:
+                row["difference_to_" + reference] = differences(workdir, variant, reference)
+            report["variants"][variant] = row
+            print(f"{variant:17} {row['time_s']['p50']:8.3f} s  {row['peak_bytes'] / 1e6:8.1f} MB")
+        if "plain" in variants:
+            fast, plain = report["variants"]["fast"], report["variants"]["plain"]
+            report["plain_over_fast"] = {
+                "time": plain["time_s"]["p50"] / fast["time_s"]["p50"],
+                "cpu_time": plain["cpu_s"]["p50"] / fast["cpu_s"]["p50"],
+                "peak_memory": plain["peak_bytes"] / fast["peak_bytes"],
+            }
+            fast["difference_to_plain"] = differences(workdir, "fast", "plain")
+            print(report["plain_over_fast"], fast["difference_to_plain"])
+    if args.out:
+        write_json(args.out, report)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trainer", choices=TRAINERS, default="VPT")
+    parser.add_argument("--backbone", choices=BACKBONES, default="ViT-B/16")
+    parser.add_argument("--names", default="oxford_pets", help="oxford_pets, imagenet or a file")
+    parser.add_argument("--classes", type=int, default=19, help="C, the first of the names")
+    parser.add_argument("-L", type=int, default=10)
+    parser.add_argument("-B", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16", "amp"), default="fp32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--mem-budget", type=float, default=0, help="GB, 0 = automatic")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plain-repeats", type=int, default=1, help="0 = without the plain path")
+    parser.add_argument("--ablate", action="store_true", help="leave out one idea at a time")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the text encoder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--variant", help=argparse.SUPPRESS)
+    parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
