@@ -82,7 +82,11 @@ OTHERS = {
         {"TRAINER__VPT__POSTERIOR": "delta"},
         "posterior.logvar .* in excess",
     ),
-    "another length": ("VPT", {"TRAINER__VPT__CTX_INIT": "a photo"}, r"ctx \(4, .* where \(2,"),
+    "another length": (
+        "VPT",
+        {"TRAINER__VPT__CTX_INIT": "a photo", "TRAINER__VPT__N_CTX": 2},
+        r"ctx \(4, .* where \(2,",
+    ),
     "another residual": ("VPT", {"TRAINER__VPT__RESIDUAL": "per_token"}, "posterior.mu"),
 }
 
