@@ -57,6 +57,17 @@ BAD = [
     (["OPTIM.LR", "fast"], "OPTIM.LR is 'fast'; a number is expected, such as 0.0003"),
     (["OPTIM.LR", float("nan")], "OPTIM.LR is nan; a number"),
     (["OPTIM.LR", "1e999"], "OPTIM.LR is '1e999'; a number"),
+    (["OPTIM.LR", 10**400], "a number is expected"),
+    (["TRAINER.VPT.L", 2**63], "L is 9223372036854775808; a whole number"),
+    (["TRAINER.VPT.L", "1j"], "L is '1j'; a whole number"),
+    (["TRAINER.VPT.L", "(" * 5000], "a whole number"),
+    (["TRAINER.VPT.LOGVAR_INIT", "[1]"], "a number or None is expected"),
+    (["OUTPUT_DIR", "a\0b"], "OUTPUT_DIR is 'a\\x00b'; a text"),
+    (["OUTPUT_DIR", "a\udcff"], "OUTPUT_DIR is 'a\\udcff'; a text"),
+    (["TRAINER.VPT.CTX_INIT", False], "CTX_INIT is False; a text"),
+    (["MODEL.BACKBONE.NAME", 1.10], "NAME is 1.1; a text"),
+    (["INPUT.SIZE", "(32, (32,))"], "INPUT.SIZE is '(32, (32,))'; a list"),
+    (["INPUT.PIXEL_MEAN", "[1e999, 0, 0]"], "INPUT.PIXEL_MEAN is '[1e999, 0, 0]'; a list"),
     (["INPUT.SIZE", "32"], "INPUT.SIZE is '32'; a list is expected"),
     (["TRAINER.NAME", ["VPT"]], r"TRAINER.NAME is ['VPT']; a text is expected"),
     (["TRAINER.VPT.L"], "'TRAINER.VPT.L' has no value"),
@@ -87,6 +98,16 @@ FILES = {
     "OPTIM:\n  LRR: 3\n  LR: fast\n1: 2\n": "OPTIM.LRR is not a configuration key (in ",
     "OPTIM: 3\n": "OPTIM is not a configuration key",
     "OPTIM:\n  LR: .inf\n": "OPTIM.LR is inf",
+    "OPTIM:\n  LR: {}\n": "OPTIM.LR is {}",
+    "OPTIM:\n  LR: 1\n  LR: 2\n": "the key 'LR' is given 2 times",
+    "OPTIM:\n  LR: 1\nOPTIM.LR: 2\n": "has OPTIM.LR twice",
+    "TRAINER:\n  VPT:\n    CTX_INIT: no\n": "CTX_INIT is False",
+    "INPUT: &a\n  SIZE: [1, 1]\nOPTIM: *a\n": "aliases (*name) are not supported",
+    "OPTIM:\n  LR: !!python/object/apply:os.system ['exit 1']\n": "python/object/apply:os.system",
+    "OPTIM:\n  LR: !!bool x\n": "is not valid YAML",
+    "OPTIM:\n  LR: !!timestamp x\n": "is not valid YAML",
+    "OPTIM:\n  LR: 0x" + "f" * 9999 + "\n": "OPTIM.LR is",
+    "[" * 9999: "is not valid YAML",
 }
 
 
@@ -106,6 +127,8 @@ def test_files(cfg, tmp_path):
     assert (cfg.OPTIM.WARMUP_CONS_LR, cfg.OPTIM.LR, cfg.INPUT.SIZE) == (1e-4, 1.0, (32, 32))
     file.write_text("")
     merge_file(cfg, file)
+    file.write_text("OPTIM:\nTRAINER:\n  VPT:\n")  # headings with nothing under them
+    merge_file(cfg, file)
     with pytest.raises(ConfigError, match=r"vit_b61\.yaml does not exist; did you mean .*vit_b16"):
         merge_file(cfg, tmp_path / "vit_b61.yaml")
     with pytest.raises(ConfigError, match="no folder"):
@@ -122,3 +145,13 @@ def test_difference(cfg):
     merge_pairs(cfg, ["TRAINER.VPT.L", 3, "SEED", 2])
     assert difference(before, cfg.dump()) == ["SEED: -1 -> 2", "TRAINER.VPT.L: 10 -> 3"]
     assert "SEED: absent -> 2" in difference("", cfg.dump())
+
+
+@pytest.mark.parametrize("before", ["[1", "- 1", "OPTIM: &a [*a]", "!!python/name:os.system"])
+def test_difference_from_damage(cfg, before):
+    assert "SEED: absent -> -1" in difference(before, cfg.dump())
+
+
+def test_the_last_of_several_values_counts(cfg):
+    merge_pairs(cfg, ["TRAINER.VPT.L", "3", "OPTIM.LR", "1", "TRAINER.VPT.L", "5"])
+    assert cfg.TRAINER.VPT.L == 5

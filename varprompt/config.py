@@ -144,7 +144,7 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
 def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, Any]:
     where = "TRAINER.VPT"
     logvar = node.LOGVAR_INIT
-    if logvar is not None and not isinstance(logvar, int | float):
+    if logvar is not None and type(logvar) not in (int, float):
         problems.append(f"{where}.LOGVAR_INIT is {logvar!r}; give a number or None")
     elif logvar is not None and not LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
         problems.append(f"{where}.LOGVAR_INIT is {logvar}; it must lie within {LOGVAR_BOUNDS}")

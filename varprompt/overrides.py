@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 import os
+import reprlib
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,20 @@ _FREE = {
     "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.MAX_BAD_STEPS", "TRAIN.PRINT_FREQ",
     "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
 }  # fmt: skip
+_LARGEST = 2**63  # that of whole numbers in torch
 _OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
+
+
+class _Brief(reprlib.Repr):
+    """Values as messages show them."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write the largest."""
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"{hex(x)[:20]}..."
+
+
+_BRIEF = _Brief()
+_BRIEF.maxstring = _BRIEF.maxother = 100
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
@@ -38,19 +53,24 @@ def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
         here = f"; {path.parent} has {', '.join(names)}" if names else f"; no folder {path.parent}"
         raise ConfigError(f"configuration file {path} does not exist{hint or here}")
+    text = path.read_bytes()
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = _parse(text.decode())
+    except Exception as error:  # PyYAML's constructors raise anything
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from error
     if content is None:
         return
     if not isinstance(content, dict):
         raise ConfigError(f"configuration file {path} holds no KEY: VALUE mapping")
-    _merge(cfg, list(_leaves(content)), f" (in {path})")
+    pairs = list(_leaves(content, cfg))
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError(f"configuration file {path} has {', '.join(twice)} twice")
+    _merge(cfg, pairs, f" (in {path})")
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
-    """Merge ``[KEY, VALUE, KEY, VALUE, ...]``.
+    """Merge ``[KEY, VALUE, KEY, VALUE, ...]``; of a key that comes again the last value counts.
 
     Raises:
         ConfigError: flags among the pairs, a key without value, unknown keys, values of another
@@ -71,7 +91,13 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
 
 def difference(before: str, now: str) -> list[str]:
     """``KEY: old -> new`` for what differs between two dumped configs and decides a result."""
-    old, new = (dict(_leaves(yaml.safe_load(text) or {})) for text in (before, now))
+    new = _parse(now)
+    try:
+        old = _parse(before)
+    except Exception:  # a damaged file may hold anything
+        old = None
+    old = dict(_leaves(old if isinstance(old, dict) else {}, new))
+    new = dict(_leaves(new, new))
     return [
         f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -79,29 +105,57 @@ def difference(before: str, now: str) -> list[str]:
     ]
 
 
-def _leaves(tree: dict[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+class _Loader(yaml.SafeLoader):
+    """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Any part of the file but an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with each of its keys once."""
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in keys).items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is given {count} times", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one
+
+
+def _leaves(tree: dict[Any, Any], like: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values, going down only where `like` does."""
     for key, value in tree.items():
-        name = f"{path}{key}"
-        if isinstance(value, dict):
-            yield from _leaves(value, name + ".")
-        else:
-            yield name, value
+        below = like.get(key)
+        if not isinstance(below, dict):
+            yield f"{path}{key}", value
+        elif isinstance(value, dict):
+            yield from _leaves(value, below, f"{path}{key}.")
+        elif value is not None:  # a heading with nothing under it says nothing
+            yield f"{path}{key}", value
 
 
 def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
-    known = dict(_leaves(cfg))
+    known = dict(_leaves(cfg, cfg))
     problems = []
     for key, value in pairs:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.4)
+            near = difflib.get_close_matches(str(key)[:100], known, 1, 0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"{key} is not a configuration key{where}{hint}")
+            problems.append(f"{str(key)[:100]} is not a configuration key{where}{hint}")
             continue
         try:
             value = _fit(value, None if key in _OR_NONE else known[key])
         except ValueError:
             wanted = f"{_kind(known[key])} is expected, such as {known[key]!r}"
-            problems.append(f"{key} is {value!r}{where}; {wanted}")
+            problems.append(f"{key} is {_BRIEF.repr(value)}{where}; {wanted}")
             continue
         node = cfg
         *path, leaf = key.split(".")
@@ -116,19 +170,18 @@ def _fit(value: Any, default: Any) -> Any:
     """`value` in the type of `default`; whole numbers count as floats and the reverse.
 
     Raises:
-        ValueError: it has another type.
+        ValueError: it has another type, or cannot be written to a file.
     """
     if isinstance(default, str):
-        if value is None or isinstance(value, list | tuple | dict):
+        if type(value) not in (str, int):  # YAML reads off and 1.10 as False and 1.1
             raise ValueError
-        return str(value)
+        return _scalar(str(value))
     parsed = _literal(value)
-    if isinstance(parsed, float) and not math.isfinite(parsed):
-        raise ValueError
+    if isinstance(default, list | tuple) and isinstance(parsed, list | tuple):
+        return type(default)(_scalar(item) for item in parsed)
+    parsed = _scalar(parsed)
     if default is None or type(parsed) is type(default):
         return parsed
-    if isinstance(default, list | tuple) and isinstance(parsed, list | tuple):
-        return type(default)(parsed)
     if type(default) is float and type(parsed) is int:
         return float(parsed)
     if type(default) is int and type(parsed) is float and parsed.is_integer():
@@ -136,16 +189,37 @@ def _fit(value: Any, default: Any) -> Any:
     raise ValueError
 
 
+def _scalar(value: Any) -> Any:
+    """`value`, if it is a text, a finite number of usual size, a truth value or None.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, str):
+        value.encode()  # raises a ValueError for halves of characters
+        if "\0" in value:
+            raise ValueError
+    elif isinstance(value, int | float):
+        if not abs(value) < _LARGEST:
+            raise ValueError
+    elif value is not None:
+        raise ValueError
+    return value
+
+
 def _literal(value: Any) -> Any:
     """What a text says as a Python literal, as yacs reads it: YAML takes 1e-5 for a text."""
     if not isinstance(value, str):
         return value
     try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange escapes and operators
+            return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return value
 
 
 def _kind(default: Any) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text",
+             type(None): "a number or None"}  # fmt: skip
     return names.get(type(default), "a list")
