@@ -13,13 +13,17 @@ import time
 
 import pytest
 import torch
+from clip import tokenize
 from filelock import FileLock
 from helpers import CLASSES, N_IMAGES, ROOT, command, make_pictures, own_cache, pictures  # noqa: F401
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import train
 from trainers.base import PromptTrainer
 from varprompt import checkpoint
+from varprompt.clip_io import load_clip
 from varprompt.interrupt import EXIT_RESUMABLE
+from varprompt.learner_state import name_there
 
 N_TEST = len(CLASSES) * N_IMAGES["test"]
 
@@ -97,7 +101,7 @@ BAD = {
     ),
     "unknown transform": ([], {"INPUT.INTERPOLATION": "cubic"}, "INPUT.INTERPOLATION"),
     "image size": ([], {"INPUT.SIZE": (224, 224)}, "takes (32, 32)"),
-    "image size in one number": ([], {"INPUT.SIZE": 32}, "INPUT.SIZE is '32'; a list is expected"),
+    "image size in one number": ([], {"INPUT.SIZE": 32}, "INPUT.SIZE is '32'; a list "),
     "weights missing": ([], {"MODEL.BACKBONE.PATH": "{}/none.pt"}, "none.pt does not exist"),
     "weights that are text": ([], {"MODEL.BACKBONE.PATH": "{}/text.pt"}, "text.pt is damaged"),
     "weights of no CLIP": ([], {"MODEL.BACKBONE.PATH": "{}/other.pt"}, "is not a CLIP of OpenAI's"),
@@ -228,6 +232,64 @@ def test_base_to_new(trainer, digits, tmp_path, capsys):
     assert run(digit_command(digits, again, trainer, "base", *test[:3]), capsys)[0] == 0
     for key in ("accuracy", "macro_f1", "nll", "ece", "per_class"):
         assert results(again)[key] == trained[key]
+
+
+# models of others
+
+
+def others_file(folder, state):
+    """A file as CoOp's code writes it: half precision, class embeddings, a pickled scheduler."""
+    clip = load_clip("embedded")
+    ids = tokenize([f"{name.replace('_', ' ')}." for name in sorted(CLASSES)], 24)
+    embedded = clip.token_embedding(ids).half()
+    tensors = {name_there(k): v.half() for k, v in state.items()}
+    tensors |= {"token_prefix": embedded[:, :1], "token_suffix": embedded[:, 1:-4]}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1)
+    scheduler = {"successor": CosineAnnealingLR(optimizer, 3), "last_epoch": 3, "cons_lr": 1e-5}
+    content = {"state_dict": tensors, "epoch": 3, "scheduler": scheduler, "val_result": None}
+    (folder / "prompt_learner").mkdir(parents=True)
+    torch.save(content, folder / "prompt_learner/model.pth.tar-3")
+
+
+@pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp", "CoOp", "CoCoOp"])
+def test_models_in_coops_layout(trainer, pictures, tmp_path, capsys):
+    """They are tested to the same figures, but for their rounding to half precision."""
+    words = {"TRAINER__COOP__CTX_INIT": "a photo of a"}
+    run(command(pictures, tmp_path / "ours", trainer=trainer, **words), capsys)
+    state = checkpoint.read(tmp_path / "ours/prompt_learner/model.pth.tar-3")["state_dict"]
+    others_file(tmp_path / "theirs", state)
+    test = ["--eval-only", "--model-dir", tmp_path / "theirs", "--load-epoch", 3]
+    code, out, err = run(
+        command(pictures, tmp_path / "test", *test, trainer=trainer, **words), capsys
+    )
+    assert code == 0, err
+    assert results(tmp_path / "test")["nll"] == pytest.approx(
+        results(tmp_path / "ours")["nll"], abs=1e-3
+    )
+    other = {"VPT": "VPT_CoCoOp", "CoOp": "VPT"}.get(trainer, "CoOp")
+    code, _, err = run(command(pictures, tmp_path / "no", *test, trainer=other), capsys)
+    assert code == 2 and "does not fit this trainer" in err and "nothing was loaded" in err
+
+
+class Command:
+    """A pickle that would run a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_models_that_would_run_something(pictures, tmp_path, capsys):
+    file = tmp_path / "model/prompt_learner/model.pth.tar-1"
+    file.parent.mkdir(parents=True)
+    torch.save({"state_dict": {}, "scheduler": Command(tmp_path / "ran")}, file)
+    test = ["--eval-only", "--model-dir", tmp_path / "model"]
+    code, _, err = run(command(pictures, tmp_path / "out", *test), capsys)
+    assert code == 2 and f"{file} is damaged or holds objects" in err
+    assert "(posix.system), which are never unpickled" in err
+    assert not (tmp_path / "ran").exists()
 
 
 # finished runs
