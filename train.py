@@ -9,29 +9,15 @@ python train.py --root DATA --trainer VPT --seed 1 \
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from varprompt.flags import Parser, given
 
 EXIT_BAD_INPUT = 2
-LARGEST_SEED = 2**32 - 1  # of numpy's generator
-
-
-class Parser(argparse.ArgumentParser):
-    """Names the nearest flag when there is no such flag."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `message` and leave."""
-        hints = []
-        for wrong in re.findall(r"--[\w-]+", message.partition("unrecognized arguments:")[2]):
-            near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
-            hints += [f"; did you mean {near[0]} instead of {wrong}?"] if near else []
-        print(f"error: {message}{''.join(hints)} (--help lists all flags)", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,20 +26,20 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
-    p.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
-    p.add_argument("--output-dir", default="", help="where log, results and checkpoints go")
-    p.add_argument("--resume", default="", help="go on from another run's folder")
-    p.add_argument("--seed", type=int, default=None, help="0 or more makes the run repeatable")
+    p.add_argument("--root", type=given, help="folder of the data sets (DATASET.ROOT)")
+    p.add_argument("--output-dir", type=given, help="where log, results and checkpoints go")
+    p.add_argument("--resume", type=given, help="go on from another run's folder")
+    p.add_argument("--seed", type=int, help="0 or more makes the run repeatable")
     p.add_argument("--source-domains", nargs="+", help=argparse.SUPPRESS)
     p.add_argument("--target-domains", nargs="+", help=argparse.SUPPRESS)
     p.add_argument("--transforms", nargs="+", help="training transforms (INPUT.TRANSFORMS)")
-    p.add_argument("--config-file", default="", help="configs/trainers/TRAINER/NAME.yaml")
-    p.add_argument("--dataset-config-file", default="", help="configs/datasets/NAME.yaml")
-    p.add_argument("--trainer", default="", help="VPT, VPT_CoCoOp, CoOp, CoCoOp, ZeroshotCLIP ...")
-    p.add_argument("--backbone", default="", help="CLIP name, e.g. ViT-B/16, or embedded")
-    p.add_argument("--head", default="", help=argparse.SUPPRESS)
+    p.add_argument("--config-file", type=given, help="configs/trainers/TRAINER/NAME.yaml")
+    p.add_argument("--dataset-config-file", type=given, help="configs/datasets/NAME.yaml")
+    p.add_argument("--trainer", type=given, help="VPT, VPT_CoCoOp, CoOp, CoCoOp, ZeroshotCLIP ...")
+    p.add_argument("--backbone", type=given, help="CLIP name, e.g. ViT-B/16, or embedded")
+    p.add_argument("--head", type=given, help=argparse.SUPPRESS)
     p.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
-    p.add_argument("--model-dir", default="", help="--output-dir of the training run")
+    p.add_argument("--model-dir", type=given, help="--output-dir of the training run")
     p.add_argument("--load-epoch", type=int, help="epoch to load; default: best or last")
     p.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     p.add_argument(
@@ -62,14 +48,15 @@ def parser() -> argparse.ArgumentParser:
              "~/.cache/varprompt/features (TEST.CACHE_SIZE_GB)",
     )  # fmt: skip
     p.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="e.g. TRAINER.VPT.L 20"
-    )
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
+        help="e.g. TRAINER.VPT.L 20; of a key that comes again the last value counts",
+    )  # fmt: skip
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
-    from varprompt.errors import VarPromptError
+    from varprompt.errors import VarPromptError, out_of_memory
     from varprompt.interrupt import stop_on_signal
 
     args = parser().parse_args(argv)
@@ -81,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except OSError as error:  # no permission, full disk ...: the message has the path
         print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"error: {error}: lower BATCH_SIZE, L or MEM_BUDGET", file=sys.stderr)
         return EXIT_BAD_INPUT
     except SystemExit:
         print("interrupted: the same command goes on from the last state", file=sys.stderr)
@@ -104,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     from varprompt.runfolder import kept_seed, sole_user
     from varprompt.runlog import tee_stdout
 
-    check_names(cfg, args)
+    check_run(cfg, args)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     with sole_user(cfg.OUTPUT_DIR):
@@ -140,6 +132,8 @@ def setup_cfg(args: argparse.Namespace) -> Any:
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
+    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
+        del cfg.TRAINER[name]  # options of Dassl's own trainers
     for file in filter(None, (args.dataset_config_file, args.config_file)):
         merge_file(cfg, file)
     flags = {
@@ -151,34 +145,39 @@ def setup_cfg(args: argparse.Namespace) -> Any:
         "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
         "TEST.CACHE_SIZE_GB": 0 if args.no_cache else None,
     }  # fmt: skip
-    merge_pairs(cfg, [x for k, v in flags.items() if v not in (None, "") for x in (k, v)])
+    merge_pairs(cfg, [x for k, v in flags.items() if v is not None for x in (k, v)])
     merge_pairs(cfg, args.opts)
     if not cfg.OUTPUT_DIR:
         raise ConfigError("OUTPUT_DIR is empty; give --output-dir FOLDER")
-    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
-        del cfg.TRAINER[name]  # options of Dassl's own trainers
     cfg.freeze()
     return cfg
 
 
-def check_names(cfg: Any, args: argparse.Namespace) -> None:
+def check_run(cfg: Any, args: argparse.Namespace) -> None:
     """Find out before any work whether the run can be.
 
     Raises:
-        ConfigError: unknown trainer or data set, no model to test, or a seed that is too large.
+        ConfigError: unknown trainer or data set, options that do not fit, or no model to test.
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
-    from varprompt.errors import ConfigError
+    from trainers.base import PromptTrainer
+    from varprompt.config import ConfigError, prompt_config
     from varprompt.ranges import choice
 
     problems: list[str] = []
-    for value, registry, key, flag in (
-        (cfg.TRAINER.NAME, TRAINER_REGISTRY, "TRAINER.NAME", "--trainer"),
-        (cfg.DATASET.NAME, DATASET_REGISTRY, "DATASET.NAME", "--dataset-config-file"),
-    ):
-        choice(value, registry.registered_names(), f"{key} ({flag})", problems)
+    ours = [  # the real Dassl has trainers of another kind, too
+        name for name in TRAINER_REGISTRY.registered_names()
+        if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+    ]  # fmt: skip
+    if choice(cfg.TRAINER.NAME, ours, "TRAINER.NAME (--trainer)", problems) in ours:
+        try:
+            prompt_config(cfg, cfg.TRAINER.NAME)
+        except ConfigError as error:
+            problems += error.problems
+    data_sets = DATASET_REGISTRY.registered_names()
+    choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
     trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
     if args.eval_only and not trained:
         problems.append(
@@ -190,8 +189,6 @@ def check_names(cfg: Any, args: argparse.Namespace) -> None:
             "--model-dir and --load-epoch choose the model to test and need --eval-only; training "
             "goes on from another run with --resume, or starts from MODEL.INIT_WEIGHTS"
         )
-    if cfg.SEED > LARGEST_SEED:
-        problems.append(f"SEED (--seed) is {cfg.SEED}; it must be at most {LARGEST_SEED}")
     if problems:
         raise ConfigError(problems)
 
@@ -208,10 +205,10 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
     from varprompt.results import FILE_NAME, read_results
 
     results = read_results(cfg.OUTPUT_DIR)
-    if results is None:
+    if results is None or not isinstance(results.get("accuracy"), int | float):
         return False
     file = Path(cfg.OUTPUT_DIR, FILE_NAME)
-    changes = difference(results.get("config", ""), cfg.dump())
+    changes = difference(str(results.get("config", "")), cfg.dump())
     if changes:
         raise ConfigError(
             f"{file} holds the results of another configuration ({'; '.join(changes[:10])}): give "
@@ -232,7 +229,7 @@ def print_run(args: argparse.Namespace, cfg: Any, dassl: str) -> None:
     where = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     lines = ["***************", "** Arguments **", "***************"]
-    lines += [f"{key}: {value}" for key, value in sorted(vars(args).items())]
+    lines += [f"{k}: {'' if v is None else v}" for k, v in sorted(vars(args).items())]
     lines += ["************", "** Config **", "************", str(cfg)]
     lines += [f"Versions: {versions}; {dassl}; commit {where['git_commit'] or 'unknown'}"]
     if cfg.SEED >= 0:

@@ -98,6 +98,8 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         self.model = PromptedCLIP(self.load_clip(), self.dm.dataset.classnames, config)
         self.towers = self.model.towers
         learner = self.model.prompt_learner
+        words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
+        self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
         n_train = len(self.train_loader_x.dataset)
         self.objective = ObjectiveConfig(
             config.objective,

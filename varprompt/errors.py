@@ -19,3 +19,9 @@ class DataError(VarPromptError):
 
 class CheckpointError(VarPromptError):
     """A checkpoint or weight file that is missing, damaged, unsafe or made for something else."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that the memory is full; torch has a class for that on GPUs only."""
+    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)

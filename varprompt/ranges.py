@@ -51,6 +51,7 @@ _RANGES = {
     "OPTIM.WARMUP_EPOCH": (-1, 10**6),
     "OPTIM.WARMUP_MIN_LR": (0, 1000),
     "OPTIM.WEIGHT_DECAY": (0, 1000),
+    "SEED": (-math.inf, 2**32 - 1),  # of numpy's generator
     "TEST.CACHE_SIZE_GB": (0, math.inf),
     "TRAIN.CHECKPOINT_STEPS": (0, math.inf),
     "TRAIN.CLIP_GRAD_NORM": (0, 10**6),

@@ -1,0 +1,33 @@
+"""A command line that explains its errors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest flag when there is no such flag."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` and leave."""
+        hints = []
+        for wrong in re.findall(r"--[\w-]+", message.partition("unrecognized arguments:")[2]):
+            near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
+            hints += [f"; did you mean {near[0]} instead of {wrong}?"] if near else []
+        sys.stderr.write(f"error: {message}{''.join(hints)} (--help lists all flags)\n")
+        raise SystemExit(2)
+
+
+def given(text: str) -> str:
+    """`text`, which a flag was given; a shell variable without a value gives nothing.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
