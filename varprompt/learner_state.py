@@ -99,8 +99,12 @@ def _check_classes(
 
 def _same_names(suffix: Tensor, tokens: ClassTokens) -> bool:
     """Whether embeddings `(C, n, D)` begin with the tokens of the class names."""
-    for label, theirs in enumerate(suffix):
-        ours = tokens.fixed[(tokens.owner == label) & (tokens.slots < 0)]
+    fixed, slots, position = (
+        t.flatten(0, 1) for t in (tokens.fixed, tokens.slots, tokens.position)
+    )
+    for theirs, end in zip(suffix, tokens.ends[tokens.inverse].tolist(), strict=True):
+        own = slice(end - int(position[end]), end + 1)
+        ours = fixed[own][slots[own] < 0]
         if len(theirs) < len(ours) or not _same(theirs[: len(ours)], ours):
             return False
     return True
