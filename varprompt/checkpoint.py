@@ -144,9 +144,10 @@ def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]
             f"{names and f' ({names})'}, which are never unpickled"
         ) from error
     except Exception as error:  # a damaged file makes the reader raise anything
-        reason = f"{type(error).__name__}: {str(error).partition('.')[0].strip()[:100]}"
+        known = isinstance(error, OSError | RuntimeError | ValueError)
+        reason = str(error).partition(".")[0].strip()[:100] if known else ""
         raise CheckpointError(
-            f"checkpoint {path} is damaged or not a checkpoint ({reason.rstrip(': ')})"
+            f"checkpoint {path} is damaged or not a checkpoint ({reason or 'not of torch.save'})"
         ) from error
 
 
@@ -157,6 +158,9 @@ def _check_sums(file: IO[bytes]) -> None:
             broken = archive.testzip()
         if broken:
             raise ValueError(f"the checksum of its part {broken} is wrong")
+    file.seek(0)
+    if file.read(4) == b"PK\3\4" and not zipfile.is_zipfile(file):
+        raise ValueError("it is cut short")
     file.seek(0)
 
 
