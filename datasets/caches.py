@@ -3,7 +3,7 @@
 import os
 import pickle
 
-from varprompt.errors import DataError
+from varprompt.errors import DataError, brief
 
 from .splits import Item, Problems, leaves_folder
 
@@ -39,7 +39,7 @@ def _item(datum: object, anchor: str, names: dict[str, str], problems: Problems)
     fields = getattr(datum, "__dict__", {})
     impath, label, name = (fields.get(f) for f in ("_impath", "_label", "_classname"))
     if not (isinstance(impath, str) and isinstance(label, int) and isinstance(name, str)):
-        problems.add("not a Datum with path, label and class name", f"{fields!r:.200}")
+        problems.add("not a Datum with path, label and class name", brief(fields))
         return None
     _, found, path = impath.replace(os.sep, "/").rpartition(f"/{anchor}/")
     if not found or leaves_folder(path):
@@ -67,4 +67,4 @@ def _load(path: str) -> object:
     except DataError:
         raise
     except Exception as error:  # a damaged pickle may raise anything
-        raise DataError(f"{path}: a damaged cache ({error!r:.200}); delete it") from error
+        raise DataError(f"{path}: a damaged cache ({brief(error)}); delete it") from error

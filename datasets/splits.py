@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from varprompt.errors import DataError
+from varprompt.errors import DataError, brief
 
 SHOWN = 10  # examples in a report of problems
 
@@ -104,7 +104,7 @@ def _read_part(part: str, entries: list, problems: Problems) -> list[Item]:
         if good:
             items.append(item)
         else:
-            problems.add(part, f"entry {number}: {entry!r:.200}")
+            problems.add(part, f"entry {number}: {brief(entry)}")
     return items
 
 

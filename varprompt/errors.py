@@ -1,5 +1,7 @@
 """The errors this project raises on bad input; everything else that escapes is a defect."""
 
+import reprlib
+
 
 class VarPromptError(Exception):
     """Base class: bad input, explained in one message."""
@@ -25,3 +27,15 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether it says that the memory is full; torch has a class for that on GPUs only."""
     texts = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
+
+
+class _Brief(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:  # Python refuses to write the largest
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"{hex(x)[:20]}..."
+
+
+def brief(value: object) -> str:
+    """The beginning of ``repr(value)``, of values however large or deep."""
+    shortened = _Brief()
+    shortened.maxstring = shortened.maxother = 100
+    return shortened.repr(value)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from .errors import CheckpointError, brief
 from .prompt import PromptLearner
 from .tokens import ClassTokens
 
@@ -44,7 +45,11 @@ def load_learner(
             contexts learned in front of another CLIP.
     """
     state = checkpoint.get("state_dict", checkpoint)
-    state = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"checkpoint {source} holds no tensors by name but {brief(state)}")
+    state = {
+        str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)
+    }
     buffers = {k: state.pop(k) for k in CLASS_BUFFERS if k in state}
     found = {name_here(k): v for k, v in state.items()}
     wanted = learner.state_dict()
@@ -56,7 +61,7 @@ def load_learner(
             f"configuration, nothing was loaded: it {'; '.join(problems[:8])}"
         )
     start = buffers.get("token_prefix")
-    if start is not None and not _same(start.flatten(0, -2)[0], tokens.start):
+    if start is not None and not _same(start[:1].flatten(), tokens.start):
         raise CheckpointError(
             f"checkpoint {source} was learned in front of another CLIP, its start token has "
             "another embedding: give that one (MODEL.BACKBONE)"
@@ -69,11 +74,17 @@ def load_learner(
 def _misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     problems = [f"lacks {k} {tuple(wanted[k].shape)}" for k in wanted if k not in found]
     problems += [f"has {k} {tuple(found[k].shape)} in excess" for k in found if k not in wanted]
-    return problems + [
-        f"has {k} {tuple(found[k].shape)} where {tuple(wanted[k].shape)} is needed"
-        for k in wanted
-        if k in found and found[k].shape != wanted[k].shape
-    ]
+    for name, values in ((k, found[k]) for k in wanted if k in found):
+        if values.shape != wanted[name].shape:
+            needed = tuple(wanted[name].shape)
+            problems.append(f"has {name} {tuple(values.shape)} where {needed} is needed")
+        elif not (values.is_floating_point() and _is_dense(values) and values.isfinite().all()):
+            problems.append(f"has no finite numbers in {name}, or no numbers at all")
+    return problems
+
+
+def _is_dense(values: Tensor) -> bool:
+    return values.layout == torch.strided and not (values.is_meta or values.is_quantized)
 
 
 def _check_classes(
@@ -86,7 +97,7 @@ def _check_classes(
     """Class-specific contexts are for the classes they were learned for, in their order."""
     theirs = checkpoint.get("classnames")
     if theirs is not None:
-        fits, theirs = list(theirs) == list(classnames), f"the classes {list(theirs)[:5]} ..."
+        fits, theirs = theirs == list(classnames), f"the classes {brief(theirs)}"
     else:  # CoOp's files have their embeddings
         fits, theirs = suffix is not None and _same_names(suffix, tokens), "other classes"
     if not fits:
@@ -99,6 +110,8 @@ def _check_classes(
 
 def _same_names(suffix: Tensor, tokens: ClassTokens) -> bool:
     """Whether embeddings `(C, n, D)` begin with the tokens of the class names."""
+    if suffix.dim() != 3 or len(suffix) != tokens.n_classes:
+        return False
     fixed, slots, position = (
         t.flatten(0, 1) for t in (tokens.fixed, tokens.slots, tokens.position)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import os
-import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from .errors import ConfigError
+from .errors import ConfigError, brief
 
 # keys that may differ between two runs without another result
 _FREE = {
@@ -25,18 +24,6 @@ _FREE = {
 }  # fmt: skip
 _LARGEST = 2**63  # that of whole numbers in torch
 _OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
-
-
-class _Brief(reprlib.Repr):
-    """Values as messages show them."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Python refuses to write the largest."""
-        return super().repr_int(x, level) if x.bit_length() < 1000 else f"{hex(x)[:20]}..."
-
-
-_BRIEF = _Brief()
-_BRIEF.maxstring = _BRIEF.maxother = 100
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
@@ -155,7 +142,7 @@ def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
             value = _fit(value, None if key in _OR_NONE else known[key])
         except ValueError:
             wanted = f"{_kind(known[key])} is expected, such as {known[key]!r}"
-            problems.append(f"{key} is {_BRIEF.repr(value)}{where}; {wanted}")
+            problems.append(f"{key} is {brief(value)}{where}; {wanted}")
             continue
         node = cfg
         *path, leaf = key.split(".")
