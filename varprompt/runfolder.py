@@ -65,7 +65,8 @@ def kept_seed(folder: str | os.PathLike) -> int:
     """The seed of a run that was given none: drawn once, so that the run can be resumed."""
     file = Path(folder, _SEED)
     with contextlib.suppress(OSError, ValueError):
-        return int(file.read_text())
+        if 0 <= (seed := int(file.read_text())) < 2**31:
+            return seed
     seed = secrets.randbelow(2**31)
     write_atomic(file, lambda stream: stream.write(str(seed).encode()))
     return seed
