@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-DATASETS = ("digits", "stretch", "zoom")
+DATASETS = ("digits", "chalk", "stretch", "zoom")
 SEEDS = (1, 2, 3)
 SHOTS = 16
 # trainer, name of its config in the results, options on top of its embedded.yaml
