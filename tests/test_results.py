@@ -64,6 +64,8 @@ def test_calibration_error_at_the_edges():
     assert calibration_error(torch.tensor([0.2, 0.2]), torch.tensor([1.0, 0.0])) == pytest.approx(
         0.3
     )
+    together = torch.tensor([0.2, 0.19])  # bins are (a, b]: the edge belongs to the lower one
+    assert calibration_error(together, torch.tensor([1.0, 0.0])) == pytest.approx(0.305)
     nearly = torch.tensor([1 + 1e-7])  # exp of a rounded log-probability
     assert calibration_error(nearly, torch.ones(1)) == pytest.approx(0, abs=1e-6)
 

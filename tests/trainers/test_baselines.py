@@ -28,7 +28,7 @@ def test_zero_shot_equals_the_textbook(trainer, pictures, tmp_path):
     assert (got - want).abs().max() < 1e-4
 
 
-# from CoOp's coop-protocol: registry name -> the whole prompt for "small dog"
+# name of the data set -> CoOp's whole prompt for "small dog"
 PROMPTS = {
     "OxfordPets": "a photo of a small dog, a type of pet.",
     "OxfordFlowers": "a photo of a small dog, a type of flower.",
