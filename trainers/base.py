@@ -30,7 +30,7 @@ from varprompt.errors import ConfigError
 from varprompt.features import FeatureCache
 from varprompt.images import ImageItems
 from varprompt.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
-from varprompt.loading import derive_seed, only_deterministic, seeded_loader
+from varprompt.loading import derive_seed, end_workers, only_deterministic, seeded_loader
 from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
 from varprompt.schedule import build_lr_scheduler
@@ -122,7 +122,10 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         A second signal does not wait for the end of the step.
         """
         with stop_on_signal() as self.stop:
-            super().train()
+            try:
+                super().train()
+            finally:
+                end_workers(self.train_loader_x)
 
     def before_train(self) -> None:
         """Resume if there is something to resume; encode the training views if wanted."""

@@ -134,7 +134,7 @@ class CheckpointMixin:
             return 0
         for file in _states(folder):
             try:
-                state = checkpoint.read(file)
+                state = self._read_state(file)
             except CheckpointError as error:
                 self.note(f"{error}; trying the one before")
                 continue
@@ -145,6 +145,13 @@ class CheckpointMixin:
         raise CheckpointError(
             f"no readable state in {folder}: move the folder away to train from scratch"
         )
+
+    def _read_state(self, file: Path) -> dict[str, Any]:
+        state = checkpoint.read(file)
+        missing = sorted(self.state(0).keys() - state.keys())
+        if missing:
+            raise CheckpointError(f"{file} is no state of a run, it lacks {', '.join(missing)}")
+        return state
 
     def _restore(self, state: dict[str, Any], file: Path) -> None:
         changes = difference(state["config"], self.cfg.dump())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from .interrupt import leave_signals_to_parent
 from .loading import EpochBatches, PlainLoader, derive_seed
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
@@ -27,6 +28,7 @@ def encode_images(
         _Images(loader.dataset), batch_size, sampler=keys,
         num_workers=loader.num_workers, pin_memory=loader.pin_memory,
         generator=torch.Generator(),  # leaves the global one as it is
+        worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
     return torch.cat([
         encode(batch).cpu() for batch in tqdm(images, disable=None, desc="encoding images")

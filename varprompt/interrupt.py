@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+_GRACE = 60  # seconds that a terminated worker goes on
 
 
 class StopRequest:
@@ -34,7 +35,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Let a `StopRequest` handle SIGINT and SIGTERM; worker processes inherit it."""
+    """Let a `StopRequest` handle SIGINT and SIGTERM."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
@@ -47,3 +48,13 @@ def stop_on_signal() -> Iterator[StopRequest]:
     finally:
         for s, old in previous.items():
             signal.signal(s, old)
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Set up a data loader's worker: the process that it works for decides what a signal means.
+
+    Ctrl-C reaches workers, too, and so does the SIGTERM of a batch system. A worker that is
+    terminated goes on for a while, so that the step can be finished and its state be saved.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))

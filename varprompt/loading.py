@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .errors import DataError
+from .interrupt import leave_signals_to_parent
 
 _MESSAGE = f"\n{DataError.__module__}.DataError: "  # stands before it in a worker's traceback
 
@@ -100,6 +101,13 @@ class PlainLoader(DataLoader):
         raise DataError(message.rstrip())
 
 
+def end_workers(loader: DataLoader) -> None:
+    """End a loader's persistent workers; those left when Python ends would be terminated."""
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
 def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
     """`loader`'s items in `EpochBatches`; the sampler is the new loader's ``batch_sampler``."""
     n_workers = loader.num_workers
@@ -109,4 +117,5 @@ def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
         pin_memory=loader.pin_memory,
+        worker_init_fn=leave_signals_to_parent,
     )
