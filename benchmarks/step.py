@@ -18,8 +18,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,18 +111,33 @@ def step_of(args: argparse.Namespace, model: PromptedCLIP, names: list[str], dat
     cfg = ObjectiveConfig("iwae", kl_scale(0.001, "mean", model.n_dims, 1))
     half = torch.float16 if args.device == "cuda" else torch.bfloat16
     amp = torch.autocast(args.device, half) if args.precision == "amp" else nullcontext()
+    logits_of = partial(plain_logits, model, names) if args.variant == "plain" else model.logits
+    size = args.plain_images if args.variant == "plain" else 0
 
     def step() -> Tensor:
         model.prompt_learner.zero_grad()
-        with amp:
-            if args.variant == "plain":
-                logits, kl = plain_logits(model, names, data["images"], data["eps"])
-            else:
-                logits, kl = model.logits(data["images"], eps=data["eps"])
-            objective(logits, data["labels"], kl, cfg).loss.backward()
-        return logits.detach()
+        all_logits = []
+        for part in _parts(data, size or args.B):
+            with amp:
+                logits, kl = logits_of(part["images"], eps=part["eps"])
+                loss = objective(logits, part["labels"], kl, cfg).loss
+            (loss * (len(part["labels"]) / args.B)).backward()
+            all_logits.append(logits.detach())
+        return torch.cat(all_logits, 1)
 
     return step
+
+
+def _parts(data: dict[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
+    """The batch in pieces of `size` images."""
+    eps = data["eps"]
+    for i in range(0, len(data["images"]), size):
+        rows = slice(i, i + size)
+        yield {
+            "images": data["images"][rows],
+            "labels": data["labels"][rows],
+            "eps": eps[:, rows] if eps.shape[1] > 1 else eps,
+        }
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -220,6 +236,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mem-budget", type=float, default=0, help="GB, 0 = automatic")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plain-repeats", type=int, default=1, help="0 = without the plain path")
+    parser.add_argument("--plain-images", type=int, default=0,
+                        help="images at once on the plain path if memory is short, 0 = all; its "
+                        "peak memory is then that of a part of the step")  # fmt: skip
     parser.add_argument("--ablate", action="store_true", help="leave out one idea at a time")
     parser.add_argument("--compile", action="store_true", help="torch.compile the text encoder")
     parser.add_argument("--seed", type=int, default=0)

@@ -196,6 +196,8 @@ class _OneDNNLinear(torch.autograd.Function):
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
+    """Ranges of nearly equal length, `size` at most."""
+    size = -(-total // -(-total // size))
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
 
 
