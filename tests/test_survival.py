@@ -139,7 +139,7 @@ def terminate(trainer=None):
 
 def batch_lines(folder):
     text = (folder / "log.txt").read_text()
-    return re.findall(r"^epoch \[(\d)/\d\] batch \[(\d)/\d\]", text, re.MULTILINE)
+    return re.findall(r"^epoch \[(\d)/\d\] batch \[(\d)/\d\].* lr (\S+)", text, re.MULTILINE)
 
 
 # -- kills ---------------------------------------------------------------------------------------
@@ -225,8 +225,11 @@ def test_interrupted_anywhere(data, tmp_path, undisturbed, trainer, epoch, batch
     assert not (tmp_path / "run/results.json").exists()
     assert run(data, tmp_path / "run", trainer=trainer) == 0
     assert same_end(tmp_path / "run", undisturbed(trainer))
-    steps = [(e, b) for e in "12"[:EPOCHS] for b in "1234"[:BATCHES]]
-    assert batch_lines(tmp_path / "run") == steps == batch_lines(undisturbed(trainer))
+    lines = batch_lines(tmp_path / "run")
+    assert [line[:2] for line in lines] == [(e, b) for e in "12" for b in "1234"]
+    assert lines == batch_lines(undisturbed(trainer))
+    first, second = ({line[2] for line in lines[n : n + BATCHES]} for n in (0, BATCHES))
+    assert first == {"1.0000e-05"} != second and len(second) == 1  # the rate that was used
     log = (tmp_path / "run/log.txt").read_text()
     counts = [log.count(text) for text in ("=> result", "will resume training", "Started again")]
     assert counts == [1, 1, 1]
@@ -304,7 +307,8 @@ def test_own_state_goes_before_that_of_resume(data, tmp_path, undisturbed, capsy
 
 
 def test_a_test_between_epochs_is_no_result(data, tmp_path):
-    options = ("TEST.FINAL_MODEL", "best_val", "TEST.SPLIT", "val")
+    options = ("TEST.FINAL_MODEL", "best_val", "TEST.SPLIT", "val", "OPTIM.NAME", "adam")
+    options += ("OPTIM.LR", 0.001, "TRAIN.FEATURE_CACHE", 2)
     with after_step(1, 1, terminate):
         assert run(data, tmp_path / "run", *options) == EXIT_RESUMABLE
     assert not (tmp_path / "run/results.json").exists()

@@ -5,8 +5,8 @@ What is replaced of Dassl's TrainerX, and why:
 - `build_data_loader`: order and augmentation depend on the seed and the epoch only, so that a run
   can be repeated and resumed whatever the number of workers; images that cannot be read are named.
 - the scheduler: that of Dassl 0.6.3 does not work with torch >= 2.7 and pickles objects.
-- `run_epoch`: reads scalars from the device when a line is printed, not at every step; can start
-  in the middle of an epoch; prints the learning rate that was used.
+- `run_epoch`: reads what it prints from the device when it prints it; can start in the middle of
+  an epoch, and saves the state there; prints the learning rate that was used.
 - `save_model`, `load_model`, `resume_model_if_exist`: atomic, without pickled objects, strict.
 - `test`: encodes class texts once, images once for all runs; adds likelihood and calibration;
   writes results.json.

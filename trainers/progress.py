@@ -1,4 +1,4 @@
-"""Dassl's progress line and TensorBoard scalars, without waiting for the device at every step."""
+"""Dassl's progress line and TensorBoard scalars, read from the device when printed."""
 
 from __future__ import annotations
 
