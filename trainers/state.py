@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from varprompt import checkpoint
-from varprompt.errors import CheckpointError, ConfigError, DataError
+from varprompt.errors import CheckpointError, ConfigError, DataError, brief
 from varprompt.learner_state import load_learner
 from varprompt.overrides import difference
 
@@ -29,7 +29,7 @@ def model_file(run: str | os.PathLike, epoch: int | None = None) -> Path:
     numbered = {
         int(p.name.rpartition("-")[2]): p
         for p in folder.glob("model.pth.tar-*")
-        if p.name.rpartition("-")[2].isdigit()
+        if p.name.rpartition("-")[2].isdecimal()
     }
     best = folder / "model-best.pth.tar"
     if epoch is not None and epoch in numbered:
@@ -138,10 +138,10 @@ class CheckpointMixin:
             except CheckpointError as error:
                 self.note(f"{error}; trying the one before")
                 continue
-            self._restore(state, file)
+            epoch = self._restore(state, file)
             if file != own / _RESUME and folder == own:
                 os.replace(file, own / _RESUME)  # the next state saved must not push it out
-            return state["epoch"]
+            return epoch
         raise CheckpointError(
             f"no readable state in {folder}: move the folder away to train from scratch"
         )
@@ -153,7 +153,7 @@ class CheckpointMixin:
             raise CheckpointError(f"{file} is no state of a run, it lacks {', '.join(missing)}")
         return state
 
-    def _restore(self, state: dict[str, Any], file: Path) -> None:
+    def _restore(self, state: dict[str, Any], file: Path) -> int:
         changes = difference(state["config"], self.cfg.dump())
         if changes:
             raise ConfigError(
@@ -166,18 +166,26 @@ class CheckpointMixin:
                 "(split file, few-shot choice or folder have changed): use another --output-dir"
             )
         self._fill(state, str(file))
-        self.optim.load_state_dict(state["optimizer"])
-        self.sched.load_state_dict(state["scheduler"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.noise.set_state(state["noise"])
-        self.best_result = state["best_result"]
-        self.bad_steps = state["bad_steps"]
-        self.seed = self.train_loader_x.batch_sampler.seed = state["seed"]
-        self.first_batch = state["batch"]
+        try:
+            self.optim.load_state_dict(state["optimizer"])
+            self.sched.load_state_dict(state["scheduler"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.noise.set_state(state["noise"])
+            self.best_result = float(state["best_result"])
+            self.bad_steps = int(state["bad_steps"])
+            self.seed = self.train_loader_x.batch_sampler.seed = int(state["seed"])
+            self.first_batch = int(state["batch"])
+            epoch = int(state["epoch"])
+        except Exception as error:  # a file that somebody made raises anything
+            raise CheckpointError(
+                f"{file} is no state of this run ({type(error).__name__}: {brief(str(error))}): "
+                "move the folder away to train from scratch"
+            ) from error
         self.note(
             f"Found checkpoint at {file} (will resume training)\n"
-            f"Previous epoch: {state['epoch']}, batches of the next: {state['batch']}"
+            f"Previous epoch: {epoch}, batches of the next: {self.first_batch}"
         )
+        return epoch
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load ``model.pth.tar-<epoch>`` of a run; without `epoch` its best or last model.
@@ -190,7 +198,7 @@ class CheckpointMixin:
             return
         file = model_file(directory, epoch)
         found = self.load_weights(str(file))
-        self.loaded_epoch = int(found.get("epoch", 0))
+        self.loaded_epoch = found.get("epoch", 0)
         self.checkpoint_sha256 = file_sha256(file)
         self.note(f'Loading weights to {_NAME} from "{file}" (epoch = {self.loaded_epoch})')
 
@@ -205,14 +213,16 @@ class CheckpointMixin:
         return found
 
     def _fill(self, found: dict[str, Any], file: str) -> None:
-        if found.get("weights_sha256", self.weights_sha256) != self.weights_sha256:
+        theirs, ours = str(found.get("weights_sha256", self.weights_sha256)), self.weights_sha256
+        if theirs != ours:
             raise CheckpointError(
-                f"checkpoint {file} was learned in front of another CLIP "
-                f"(weights {found['weights_sha256'][:12]} instead of {self.weights_sha256[:12]}): "
-                "give that one (MODEL.BACKBONE)"
+                f"checkpoint {file} was learned in front of another CLIP (weights {theirs[:12]} "
+                f"instead of {ours[:12]}): give that one (MODEL.BACKBONE)"
             )
         for change in difference(found["config"], self.cfg.dump()) if "config" in found else ():
             if change.startswith(_SAME_AT_TEST):
                 raise CheckpointError(f"checkpoint {file} was learned with another {change}")
+        if not isinstance(found.get("epoch", 0), int):
+            raise CheckpointError(f"checkpoint {file} is of no epoch but {brief(found['epoch'])}")
         learner, classnames = self.model.prompt_learner, self.dm.dataset.classnames
         load_learner(learner, found, file, classnames, self.model.tokens)

@@ -29,7 +29,7 @@ def read_rgb(path: str) -> Image.Image:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
             raise ValueError("not a regular file")
-        with Image.open(path) as image:
+        with open(path, "rb") as file, Image.open(file) as image:
             return _to_rgb(image)
     except Exception as error:  # hostile files make decoders raise anything
         reason = f"{type(error).__name__}: {error}"

@@ -80,7 +80,7 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     """The results in `folder`; None if there are none or the file is damaged."""
     try:
         content = json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
