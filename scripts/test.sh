@@ -22,8 +22,8 @@ if [[ -n ${DASSL_ROOT:-} ]]; then
     export PYTHONPATH=$DASSL_ROOT${PYTHONPATH:+:$PYTHONPATH}
 fi
 
-# Tiny tensors: more threads than this only wait for each other.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+# Tiny tensors: threads would only wait for each other, and tests compare runs bit for bit.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 export MPLBACKEND=Agg
 cd "$root"
 exec "$PYTHON_BIN" -m pytest -q "$@"
