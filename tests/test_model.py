@@ -266,3 +266,21 @@ def test_similarity_is_the_mean_cosine_between_classes():
     assert model.predictor().similarity(features) == pytest.approx(cosines.mean().item(), abs=1e-5)
     single = PromptedCLIP(small_clip(), ["dog"], BASE).predictor()
     assert single.similarity(features) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_compiled_training_step_is_the_step(conditional):
+    """From image features to the gradient, in one graph without breaks."""
+    model = prompted(dataclasses.replace(BASE, conditional=conditional))
+    features = model.towers.encode_image(images(3))
+    eps = noise(L, 3 if conditional else 1, model.prompt_learner.posterior)
+    parameters = list(model.prompt_learner.parameters())
+
+    def step(features, eps):
+        logits, kl = model.logits_of(features, L, eps=eps)
+        return logits.logsumexp(-1).sum() + kl.sum()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    got, wanted = (torch.autograd.grad(f(features, eps), parameters) for f in (compiled, step))
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)

@@ -51,7 +51,8 @@ class FrozenTextEncoder(nn.Module):
         self.positions = clip_model.positional_embedding
         self.projection = clip_model.text_projection
         self.n_heads = self.blocks[0].attn.num_heads
-        self.mem_budget = mem_budget
+        free = _free_memory(self.positions.device)
+        self.mem_budget = mem_budget or int(_SHARE_OF_FREE_MEMORY * free)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,9 +126,6 @@ class FrozenTextEncoder(nn.Module):
 
     def _chunk(self, n_samples: int, tokens: ClassTokens) -> tuple[int, int]:
         """Samples and tiles to process at once so that activations fit the budget."""
-        if not self.mem_budget:
-            free = _free_memory(self.positions.device)
-            self.mem_budget = int(_SHARE_OF_FREE_MEMORY * free)
         per_token = _WORKING * self.dtype.itemsize
         if torch.is_grad_enabled():
             kept = 4 * _KEPT_FLOAT32 + self.dtype.itemsize * _KEPT
@@ -172,6 +170,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``, through oneDNN where that is possible: MKL is half as fast on AMD's CPUs."""
     if (
         x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
         and x.dtype == weight.dtype == torch.float32
         and not (weight.requires_grad or torch.is_autocast_enabled("cpu"))
         and torch.backends.mkldnn.is_available()
