@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from varprompt.flags import Parser, given
+from varprompt.flags import Parser, given, given_among_others
 
 EXIT_BAD_INPUT = 2
 
@@ -30,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output-dir", type=given, help="where log, results and checkpoints go")
     p.add_argument("--resume", type=given, help="go on from another run's folder")
     p.add_argument("--seed", type=int, help="0 or more makes the run repeatable")
-    p.add_argument("--source-domains", nargs="+", help=argparse.SUPPRESS)
-    p.add_argument("--target-domains", nargs="+", help=argparse.SUPPRESS)
-    p.add_argument("--transforms", nargs="+", help="training transforms (INPUT.TRANSFORMS)")
+    p.add_argument("--source-domains", nargs="+", type=given_among_others, help=argparse.SUPPRESS)
+    p.add_argument("--target-domains", nargs="+", type=given_among_others, help=argparse.SUPPRESS)
+    p.add_argument("--transforms", nargs="+", type=given_among_others, help="INPUT.TRANSFORMS")
     p.add_argument("--config-file", type=given, help="configs/trainers/TRAINER/NAME.yaml")
     p.add_argument("--dataset-config-file", type=given, help="configs/datasets/NAME.yaml")
     p.add_argument("--trainer", type=given, help="VPT, VPT_CoCoOp, CoOp, CoCoOp, ZeroshotCLIP ...")

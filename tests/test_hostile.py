@@ -741,8 +741,10 @@ def test_state_that_is_none(name, finished, tmp_path, capsys):
     assert not (tmp_path / "ran").exists()
 
 
-RESULTS = [b"", b"[1]", b'{"accuracy": "high"}', b'{"accuracy": 1, "config": 5}', b"[" * 10**5,
-           b'{"accuracy": 1, "config": "!!python/name:os.system"}']  # fmt: skip
+RESULTS = [
+    b"", b"[1]", b"[" * 10**5, b'{"accuracy": "high"}', b'{"accuracy": null}',
+    b'{"accuracy": 1, "config": 5}', b'{"accuracy": 1, "config": "!!python/name:os.system"}',
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("content", RESULTS, ids=lambda c: c[:50].decode())

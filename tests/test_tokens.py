@@ -113,3 +113,10 @@ def test_words_are_embedded():
         embed_words(model, "a photo of"), model.token_embedding(ids("a photo of"))[1:-1]
     )
     assert embed_words(model, "").shape == (0, 64)
+
+
+@pytest.mark.parametrize("text", ["<|endoftext|>", "a <|STARTOFTEXT|>", "dog &lt;|endoftext|&gt;"])
+def test_marks_of_clip_are_no_words(text):
+    """CLIP would read the prompt as ending, or beginning, there."""
+    with pytest.raises(ConfigError, match="which belongs to CLIP: leave it out"):
+        encode(text)

@@ -31,3 +31,16 @@ def given(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
     return text
+
+
+def given_among_others(text: str) -> str:
+    """`text`, one of the values of a flag that takes several.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, or a KEY that the flag would swallow.
+    """
+    if re.fullmatch(r"[A-Z_]+(\.[A-Z0-9_]+)+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text} begins KEY VALUE pairs; put another flag between them and this one"
+        )
+    return given(text)

@@ -21,7 +21,7 @@ TRANSFORMS = (
 
 # Least and greatest value. What has no natural limit has one far beyond use, so that a slip is
 # an answer at once and not a day of swapping.
-_RANGES = {
+RANGES = {
     "DATALOADER.NUM_WORKERS": (0, 1000),
     "DATALOADER.TEST.BATCH_SIZE": (1, 10**6),
     "DATALOADER.TRAIN_X.BATCH_SIZE": (1, 10**6),
@@ -60,7 +60,7 @@ _RANGES = {
     "TRAIN.PRINT_FREQ": (1, math.inf),
     "TRAINER.VPT.MEM_BUDGET": (0, math.inf),
 }
-_ALLOWED = {
+ALLOWED = {
     "DATALOADER.K_TRANSFORMS": (1,),
     "DATALOADER.RETURN_IMG0": (False,),
     "DATALOADER.TEST.SAMPLER": ("SequentialSampler",),
@@ -79,7 +79,7 @@ _ALLOWED = {
     "TEST.SPLIT": ("val", "test"),
 }
 # How many numbers (None: one or more), of which type, the least and the greatest of them.
-_LISTS = {
+LISTS = {
     "INPUT.PIXEL_MEAN": (3, float, -1000, 1000),
     "INPUT.PIXEL_STD": (3, float, 1e-6, 1000),
     "INPUT.RRCROP_SCALE": (2, float, 1e-6, 1),
@@ -91,13 +91,13 @@ _LISTS = {
 def dassl_problems(cfg: CfgNode) -> list[str]:
     """What is wrong with those of Dassl's options that a run depends on."""
     problems: list[str] = []
-    for key, (least, most) in _RANGES.items():
+    for key, (least, most) in RANGES.items():
         within(value_of(cfg, key), least, most, key, problems)
-    for key, allowed in _ALLOWED.items():
+    for key, allowed in ALLOWED.items():
         choice(value_of(cfg, key), allowed, key, problems)
     for name in cfg.INPUT.TRANSFORMS:
         choice(name, TRANSFORMS, "a name in INPUT.TRANSFORMS", problems)
-    for key, form in _LISTS.items():
+    for key, form in LISTS.items():
         _check_list(value_of(cfg, key), *form, key, problems)
     return problems + _contradictions(cfg)
 
@@ -105,7 +105,7 @@ def dassl_problems(cfg: CfgNode) -> list[str]:
 def _contradictions(cfg: CfgNode) -> list[str]:
     problems, optim = [], cfg.OPTIM
     scale = [v for v in cfg.INPUT.RRCROP_SCALE if isinstance(v, int | float)]
-    if scale != sorted(scale):
+    if len(scale) == 2 and scale[0] > scale[1]:
         problems.append(f"INPUT.RRCROP_SCALE is {cfg.INPUT.RRCROP_SCALE}; give the smaller first")
     if cfg.INPUT.GB_K % 2 == 0:
         problems.append(f"INPUT.GB_K is {cfg.INPUT.GB_K}; it must be odd")

@@ -98,8 +98,16 @@ class ClassTokens:
 
 
 def encode(text: str) -> list[int]:
-    """Byte-pair token ids of `text`, without start and end."""
-    return _tokenizer().encode(text)
+    """Byte-pair token ids of `text`, without start and end.
+
+    Raises:
+        ConfigError: `text` has one of these two written out, which would end the prompt there.
+    """
+    tokens = _tokenizer().encode(text)
+    for mark in ("<|startoftext|>", "<|endoftext|>"):
+        if _tokenizer().encoder[mark] in tokens:
+            raise ConfigError(f"{text!r} contains {mark}, which belongs to CLIP: leave it out")
+    return tokens
 
 
 def embed_words(clip_model: Any, text: str) -> Tensor:
