@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 import torch
 from dassl.data import DataManager
 from dassl.engine import TrainerX
@@ -64,7 +65,16 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, len(os.sched_getaffinity(0)))
         if cfg.DATALOADER.NUM_WORKERS < self.cfg.DATALOADER.NUM_WORKERS:
             self.note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
-        self.dm = DataManager(cfg, dataset_wrapper=ImageItems)
+        try:
+            self.dm = DataManager(cfg, dataset_wrapper=ImageItems)
+        except AttributeError as error:  # the AutoAugment policies of Dassl 0.6.3 use np.int
+            if "numpy" not in str(error):
+                raise
+            names = ", ".join(cfg.INPUT.TRANSFORMS)
+            raise ConfigError(
+                f"this Dassl cannot make all of INPUT.TRANSFORMS {names} with NumPy "
+                f"{np.__version__}: leave out the *_policy, or use NumPy below 1.24"
+            ) from error
         self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
         self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
         self.seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed() % 2**31
