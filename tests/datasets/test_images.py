@@ -6,10 +6,14 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
+from dassl.data import DatasetWrapper
+from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
 from PIL import Image
 
 from varprompt.errors import DataError
-from varprompt.images import read_rgb
+from varprompt.images import ImageItems, read_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
 IMAGE = Image.fromarray(PIXELS)
@@ -34,6 +38,20 @@ def test_modes_are_converted_as_pillow_does(mode, suffix, tmp_path):
     read = read_rgb(str(path))
     assert read.mode == "RGB"
     assert np.array_equal(np.asarray(read), expected)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dassl 0.6.3 leaves the files open
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK"])
+def test_items_are_those_of_dassl(mode, tmp_path, make_cfg):
+    """With Dassl's own reader: the same tensor, label, domain, path and index."""
+    cfg, path = make_cfg(tmp_path), str(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
+    cfg.INPUT.SIZE, cfg.INPUT.TRANSFORMS = (5, 4), ("normalize",)
+    IMAGE.convert(mode).save(path)
+    arguments = cfg, [Datum(path, 3, 1, "x")] * 2, build_transform(cfg, is_train=False)
+    ours, theirs = ImageItems(*arguments), DatasetWrapper(*arguments)
+    assert len(ours) == len(theirs) == 2
+    ours, theirs = ours[1], theirs[1]
+    assert torch.equal(ours.pop("img"), theirs.pop("img")) and ours == theirs
 
 
 def test_rotation_in_exif_is_not_applied(tmp_path):
