@@ -14,6 +14,7 @@ the parameters and results that it has when it is alone.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -84,6 +85,7 @@ def preload() -> None:
 
         clip_module()
     torch.set_num_threads(1)
+    gc.freeze()  # forked runs share the pages
 
 
 @dataclass
@@ -201,7 +203,7 @@ class KillTest:
         killed = 0
         while killed == 0 or self.chance.random() < 0.5:
             run = self._new(trainer, steps).start()
-            if not run.wait(self._moment(seconds), 0.0003):
+            if not run.wait(self._moment(seconds), 0.001):
                 if killed == 0:  # it was faster: again
                     shutil.rmtree(self.folder / "run")
                     continue

@@ -149,7 +149,7 @@ def test_kill_test_and_soak(tmp_path):
     """A short form of benchmarks/survival.py, with the Dassl that these tests run on."""
     path = os.pathsep.join(filter(None, [os.environ.get("DASSL_ROOT"), str(ROOT)]))
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks/survival.py", "--kills", "4", "--runs", "2",
+        [sys.executable, ROOT / "benchmarks/survival.py", "--kills", "3", "--runs", "2",
          "--output", tmp_path / "report.json"],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
         capture_output=True, text=True, check=False,
@@ -157,7 +157,7 @@ def test_kill_test_and_soak(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
     kills, soak = report["kill_test"], report["soak"]
-    assert kills["kills"] >= 4 and kills["identical"] == kills["cases"] > 0
+    assert kills["kills"] >= 3 and kills["identical"] == kills["cases"] > 0
     assert soak == {"runs": 2, "ended": 2, "own_result": 2, "same_as_alone": 2}
 
 
@@ -416,7 +416,7 @@ def test_small_disk(data, small_disk, undisturbed, capsys):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_matter(data, tmp_path, undisturbed, monkeypatch, workers):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # train.py starts no more than that
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})  # no more workers than these
     assert run(data, tmp_path / "run", "DATALOADER.NUM_WORKERS", workers) == 0
     assert same_end(tmp_path / "run", undisturbed())
 
