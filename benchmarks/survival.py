@@ -8,22 +8,18 @@ the same but for date and commit, as those of a run that nobody disturbed.
 Soak: runs two by two on one data root, empty at first, and one feature cache. Each must end with
 the parameters and results that it has when it is alone.
 
-    python benchmarks/survival.py --kills 60 --runs 20 --output benchmarks/results/survival_cpu.json
+    python benchmarks/survival.py --kills 100 --runs 20 --output benchmarks/results/survival_cpu.json
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,16 +31,11 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-import train  # noqa: E402
 from benchmarks._report import environment, write_json  # noqa: E402
-from varprompt.compat import ensure_dassl  # noqa: E402
+from benchmarks._runs import EPOCHS, Run, command, preload, results, unfinished  # noqa: E402
 
 TRAINERS = ("VPT", "VPT_CoCoOp")
 STEPS = (1, 2, 3)  # TRAIN.CHECKPOINT_STEPS
-EPOCHS = 3
-LIMIT = 300  # seconds for one run
-PASSING = ("date", "git_commit")  # what may differ between the results of equal runs
-AUGMENTED = "['random_resized_crop', 'normalize']"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,105 +49,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the moments of killing")
     p.add_argument("--output", help="JSON file")
     return p
-
-
-def command(folder: Path, trainer: str, seed: int, dataset: str = "digits", *pairs: Any) -> list:
-    """Arguments of train.py for a short run in ``folder/run``, on data in ``folder/data``."""
-    return [
-        "--root", str(folder / "data"), "--output-dir", str(folder / "run"), "--seed", str(seed),
-        "--trainer", trainer,
-        "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml"),
-        "--config-file", str(ROOT / f"configs/trainers/{trainer}/embedded.yaml"),
-        "OPTIM.MAX_EPOCH", str(EPOCHS), "DATASET.NUM_SHOTS", "8", "TRAIN.FEATURE_CACHE", "0",
-        "DATALOADER.TRAIN_X.BATCH_SIZE", "16", "INPUT.TRANSFORMS", AUGMENTED, *map(str, pairs),
-    ]  # fmt: skip
-
-
-def preload() -> None:
-    """Import all that a run needs, so that a forked one starts at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of packages on their own dependencies
-        ensure_dassl()
-        import dassl.engine  # noqa: F401
-        import torch.utils.tensorboard  # noqa: F401
-
-        import trainers.baselines  # noqa: F401
-        from varprompt.clip_io import clip_module
-
-        clip_module()
-    torch.set_num_threads(1)
-    gc.freeze()  # forked runs share the pages
-
-
-@dataclass
-class Run:
-    """A process that runs train.py, forked from this one."""
-
-    arguments: list[str]
-    cache: Path
-    log: Path
-    pid: int = 0
-    code: int | None = None
-
-    def start(self) -> Run:
-        """Start it; its output is appended to `log`."""
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._main()
-        return self
-
-    def _main(self) -> None:
-        code = 1
-        try:
-            os.environ["VARPROMPT_CACHE"] = str(self.cache)
-            with open(self.log, "ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            code = train.main(self.arguments)
-        except SystemExit as leaving:
-            code = leaving.code
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-
-    def running(self) -> bool:
-        """Whether it is; if not, `code` is set (minus the signal that killed it)."""
-        if self.code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.code is None
-
-    def wait(self, until: Callable[[], bool] = lambda: False, pause: float = 0.002) -> bool:
-        """Wait for its end, or until `until()`; returns whether it is running.
-
-        Raises:
-            TimeoutError: it takes longer than `LIMIT`.
-        """
-        end = time.monotonic() + LIMIT
-        while self.running() and not until():
-            if time.monotonic() > end:
-                self.kill()
-                raise TimeoutError(f"no end after {LIMIT} s: {' '.join(self.arguments)}")
-            time.sleep(pause)
-        return self.running()
-
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        os.kill(self.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.pid, 0)
-        self.code = os.waitstatus_to_exitcode(status)
-
-    def finish(self) -> Run:
-        """Wait for its end.
-
-        Raises:
-            RuntimeError: it fails.
-        """
-        self.wait(pause=0.02)
-        if self.code:
-            raise RuntimeError(f"exit code {self.code}: {self.log.read_text()[-2000:]}")
-        return self
 
 
 @dataclass
@@ -240,20 +132,6 @@ class KillTest:
         self.counts["left_a_checkpoint_unfinished"] += bool(unfinished(run))
         self.counts["left_between_two_renames"] += states == {"resume-before.pth.tar"}
         self.counts["left_without_any_state"] += not states
-
-
-def unfinished(run: Path) -> list[str]:
-    """Temporary files of checkpoints in a run's folder."""
-    try:
-        return [name for name in os.listdir(run / "prompt_learner") if name.endswith(".tmp")]
-    except FileNotFoundError:
-        return []
-
-
-def results(run: Path, *but: str) -> dict[str, Any]:
-    """results.json without what may differ."""
-    content = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return {key: value for key, value in content.items() if key not in (*PASSING, *but)}
 
 
 def differences(reference: Path, run: Path) -> list[str]:
