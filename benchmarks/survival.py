@@ -8,7 +8,7 @@ the same but for date and commit, as those of a run that nobody disturbed.
 Soak: runs two by two on one data root, empty at first, and one feature cache. Each must end with
 the parameters and results that it has when it is alone.
 
-    python benchmarks/survival.py --kills 100 --runs 20 --output benchmarks/results/survival_cpu.json
+    python benchmarks/survival.py --output benchmarks/results/survival_cpu.json
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--kills", type=int, default=60, help="SIGKILLs, at least; 0 = no kill test")
+    p.add_argument("--kills", type=int, default=100, help="SIGKILLs, at least; 0 = no kill test")
     p.add_argument("--runs", type=int, default=20, help="runs of the soak; 0 = no soak")
     p.add_argument("--workers", type=int, default=0, help="DATALOADER.NUM_WORKERS")
     p.add_argument("--seed", type=int, default=0, help="of the moments of killing")
