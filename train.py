@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        print(f"error: {error}: lower BATCH_SIZE, L or MEM_BUDGET", file=sys.stderr)
+        advice = "lower BATCH_SIZE, L, MEM_BUDGET or NUM_WORKERS"
+        print(f"error: {error}: the memory seems full; {advice}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except SystemExit:
         print("interrupted: the same command goes on from the last state", file=sys.stderr)

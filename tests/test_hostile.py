@@ -28,7 +28,7 @@ from datasets.listing import ListingCache
 from datasets.splits import read_split
 from varprompt import checkpoint
 from varprompt.clip_io import load_clip
-from varprompt.errors import CheckpointError, ConfigError, DataError
+from varprompt.errors import CheckpointError, ConfigError, DataError, out_of_memory
 from varprompt.features import FeatureCache
 from varprompt.images import ImageItems, read_rgb
 from varprompt.overrides import merge_file
@@ -757,6 +757,22 @@ def test_results_that_are_none(content, finished, tmp_path, capsys):
         assert code == 2 and "results.json holds the results of another configuration" in err
     else:
         assert code == 0 and read_results(tmp_path)["n_total"] == 20
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_worker_that_dies(finished, tmp_path, capsys, monkeypatch):
+    """As of a full memory: nobody says why."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("varprompt.images.read_rgb", lambda path: os.kill(os.getpid(), 9))
+    arguments = command(finished[0], tmp_path / "out", DATALOADER__NUM_WORKERS=1)
+    refused(arguments, capsys, "DataLoader worker", "the memory seems full; lower BATCH_SIZE")
+
+
+def test_full_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert out_of_memory(caught.value) and out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("The size of tensor a must match"))
 
 
 def test_items_name_what_cannot_be_transformed(tmp_path):

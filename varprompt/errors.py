@@ -24,8 +24,11 @@ class CheckpointError(VarPromptError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that the memory is full; torch has a class for that on GPUs only."""
-    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    """Whether it says that the memory is full; torch has a class for that on GPUs only.
+
+    Workers that load data die without a word then.
+    """
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "DataLoader worker (")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
