@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
@@ -94,6 +95,7 @@ def run(argvs: list[list[str]]) -> None:
             text = said.read_text(encoding="utf-8").strip()
             raise RuntimeError(f"train.py {' '.join(argv)}\nended with {code}: {text}")
         said.unlink()
+    gc.collect()  # a trainer holds itself in a cycle, with its model
 
 
 def all_runs(args: argparse.Namespace) -> dict[str, list[list[str]]]:
