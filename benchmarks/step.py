@@ -40,6 +40,7 @@ from benchmarks._setup import (  # noqa: E402
     prompted_clip,
     random_clip,
 )
+from varprompt.clip_io import clip_module  # noqa: E402
 from varprompt.model import PromptedCLIP  # noqa: E402
 from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
 from varprompt.tokens import ClassTokens, _pack, class_tokens, encode  # noqa: E402
@@ -57,7 +58,7 @@ ABLATIONS = {
 def padded(model: PromptedCLIP, names: list[str], length: int) -> ClassTokens:
     """The class tokens with every own part padded to `length` behind its end."""
     clip_model, n_lead = model.towers.clip, model.tokens.n_lead
-    end = encode("<|endoftext|>")
+    end = [clip_module().clip._tokenizer.encoder["<|endoftext|>"]]
     rows = [encode(f"{name.replace('_', ' ')}.") + end for name in names]
     length = length or max(map(len, rows))
     tokens = _pack(clip_model, names, [r + end * (length - len(r)) for r in rows], n_lead)

@@ -31,6 +31,9 @@ _KEPT_FLOAT32 = 2
 _KEPT = 9
 _WORKING = 18
 _SHARE_OF_FREE_MEMORY = 0.5
+# On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
+# cost nothing: beyond, caches overflow and every tensor is new memory from the system.
+_CPU_CHUNK = 16 << 20
 _QUICK_GELU = 1.702
 
 Prefix = list[tuple[Tensor, Tensor]]  # per layer keys and values of the shared beginning (P, S, D)
@@ -41,7 +44,7 @@ class FrozenTextEncoder(nn.Module):
 
     Args:
         clip_model: a frozen ``clip.model.CLIP``.
-        mem_budget: bytes that activations may take; 0 = half of what is free on the device.
+        mem_budget: bytes that activations may take; 0 = at most half of what is free on the device.
     """
 
     def __init__(self, clip_model: Any, mem_budget: int = 0):
@@ -51,8 +54,7 @@ class FrozenTextEncoder(nn.Module):
         self.positions = clip_model.positional_embedding
         self.projection = clip_model.text_projection
         self.n_heads = self.blocks[0].attn.num_heads
-        free = _free_memory(self.positions.device)
-        self.mem_budget = mem_budget or int(_SHARE_OF_FREE_MEMORY * free)
+        self.mem_budget = mem_budget or _automatic_budget(self.positions.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -131,7 +133,12 @@ class FrozenTextEncoder(nn.Module):
             kept = 4 * _KEPT_FLOAT32 + self.dtype.itemsize * _KEPT
             per_token += kept * len(self.blocks)
         per_tile = per_token * self.positions.shape[1] * tokens.tile
-        pieces = max(1, self.mem_budget // per_tile)
+        pieces = self.mem_budget // per_tile
+        at_once = pieces >= n_samples * tokens.n_tiles and torch.is_grad_enabled()
+        if self.positions.device.type == "cpu" and not at_once:
+            hidden = 4 * self.positions.shape[1] * self.dtype.itemsize * tokens.tile
+            pieces = min(pieces, _CPU_CHUNK // hidden)
+        pieces = max(1, pieces)
         if pieces >= tokens.n_tiles:
             return min(n_samples, pieces // tokens.n_tiles), tokens.n_tiles
         return 1, pieces
@@ -198,6 +205,11 @@ def _slices(total: int, size: int) -> Iterator[slice]:
     """Ranges of nearly equal length, `size` at most."""
     size = -(-total // -(-total // size))
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
+
+
+def _automatic_budget(device: torch.device) -> int:
+    """A power of two, so that a run repeated on the same machine has the same chunks."""
+    return 1 << int(_SHARE_OF_FREE_MEMORY * _free_memory(device)).bit_length() - 1
 
 
 def _free_memory(device: torch.device) -> int:
