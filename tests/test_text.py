@@ -242,8 +242,7 @@ def test_the_host_never_waits_for_the_device(budget, class_specific):
     assert features.shape == (3, len(MANY[:14]), EMBED) and ctx.grad.shape == ctx.shape
 
 
-def test_automatic_budget_is_the_same_power_of_two_for_every_run():
-    budgets = {FrozenTextEncoder(small_clip(**OPTIONS)).mem_budget for _ in range(3)}
+def test_automatic_budget_is_a_power_of_two():
+    budget = FrozenTextEncoder(small_clip(**OPTIONS)).mem_budget
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert len(budgets) == 1 and 1 << 24 < max(budgets) <= total / 2
-    assert max(budgets).bit_count() == 1
+    assert 1 << 24 < budget <= total / 2 and budget.bit_count() == 1
