@@ -150,19 +150,19 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         model.towers.encode_text.compile()
     step = step_of(args, model, names, data)
     repeats = args.plain_repeats if args.variant == "plain" else args.repeats
+    logits: list[Tensor] = []
     with PeakMemory(device) as memory:
         step()
-        times = [timed(step, device) for _ in range(repeats)]
+        times = [timed(lambda: logits.append(step()), device) for _ in range(repeats)]
     report = {
         "time_s": percentiles([wall for wall, _ in times]),
         "cpu_s": percentiles([cpu for _, cpu in times]),
         "peak_bytes": memory.peak,
         "repeats": repeats,
     }
-    logits = step()
     gradients = {n: p.grad for n, p in model.prompt_learner.named_parameters()}
     gradients = {n: g for n, g in gradients.items() if g is not None}
-    save_file({"logits": logits.contiguous(), **gradients}, args.workdir / args.variant)
+    save_file({"logits": logits[-1].contiguous(), **gradients}, args.workdir / args.variant)
     if args.variant == "fast":
         images = [timed(lambda: model.towers.encode_image(data["images"]), device)
                   for _ in range(repeats)]  # fmt: skip
@@ -186,38 +186,47 @@ def differences(workdir: Path, variant: str, reference: str) -> dict[str, float]
     return {"logits": logits, "gradient": ((got - want).norm() / want.norm()).item()}
 
 
+def run(args: argparse.Namespace, variant: str, folder: str) -> dict[str, Any]:
+    """Measure `variant` in a process of its own."""
+    command = [sys.executable, *sys.argv, "--variant", variant, "--workdir", folder]
+    subprocess.run(command, check=True)  # noqa: S603 - this file
+    row = json.loads((Path(folder) / f"{variant}.json").read_text(encoding="utf-8"))
+    if "out_of_memory" in row:
+        print(f"{variant:17} {row['out_of_memory']}")
+    else:
+        print(f"{variant:17} {row['time_s']['p50']:8.3f} s  {row['peak_bytes'] / 1e6:8.1f} MB")
+    return row
+
+
 def main() -> None:
     """Run every variant in its own process, compare, write JSON."""
     args = _arguments()
     if args.variant:
-        write_json(args.workdir / f"{args.variant}.json", measure(args))
+        try:
+            row = measure(args)
+        except torch.OutOfMemoryError as error:
+            row = {"out_of_memory": str(error).splitlines()[0]}
+        write_json(args.workdir / f"{args.variant}.json", row)
         return
-    variants = ["fast", *(["plain"] if args.plain_repeats else [])]
-    variants += list(ABLATIONS) if args.ablate else []
-    report = {"environment": environment(torch.device(args.device)), "variants": {}}
-    report["setting"] = {
-        k: v for k, v in vars(args).items() if k not in ("variant", "workdir", "out")
+    hidden = ("variant", "workdir", "out")
+    report = {
+        "environment": environment(torch.device(args.device)),
+        "setting": {k: v for k, v in vars(args).items() if k not in hidden},
     }
+    names = ["plain"] * (args.plain_repeats > 0) + ["fast"] + list(ABLATIONS) * args.ablate
     with tempfile.TemporaryDirectory() as folder:
-        workdir = Path(folder)
-        for variant in variants:
-            command = [sys.executable, *sys.argv, "--variant", variant, "--workdir", folder]
-            subprocess.run(command, check=True)  # noqa: S603 - this file
-            row = json.loads((workdir / f"{variant}.json").read_text(encoding="utf-8"))
-            reference = "fast" if not args.plain_repeats else "plain"
-            if reference in report["variants"]:
-                row["difference_to_" + reference] = differences(workdir, variant, reference)
-            report["variants"][variant] = row
-            print(f"{variant:17} {row['time_s']['p50']:8.3f} s  {row['peak_bytes'] / 1e6:8.1f} MB")
-        if "plain" in variants:
-            fast, plain = report["variants"]["fast"], report["variants"]["plain"]
-            report["plain_over_fast"] = {
-                "time": plain["time_s"]["p50"] / fast["time_s"]["p50"],
-                "cpu_time": plain["cpu_s"]["p50"] / fast["cpu_s"]["p50"],
-                "peak_memory": plain["peak_bytes"] / fast["peak_bytes"],
-            }
-            fast["difference_to_plain"] = differences(workdir, "fast", "plain")
-            print(report["plain_over_fast"], fast["difference_to_plain"])
+        rows = report["variants"] = {name: run(args, name, folder) for name in names}
+        done = [name for name in names if "out_of_memory" not in rows[name]]
+        for name in done[1:]:
+            rows[name][f"difference_to_{done[0]}"] = differences(Path(folder), name, done[0])
+    if done[:2] == ["plain", "fast"]:
+        plain, fast = rows["plain"], rows["fast"]
+        report["plain_over_fast"] = {
+            "time": plain["time_s"]["p50"] / fast["time_s"]["p50"],
+            "cpu_time": plain["cpu_s"]["p50"] / fast["cpu_s"]["p50"],
+            "peak_memory": plain["peak_bytes"] / fast["peak_bytes"],
+        }
+        print(report["plain_over_fast"], fast["difference_to_plain"])
     if args.out:
         write_json(args.out, report)
 
