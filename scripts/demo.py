@@ -121,7 +121,8 @@ def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
         tqdm(total=len(runs), unit="run", desc="demo", smoothing=0) as bar,
     ):
-        waiting = {pool.submit(run, argvs): name for name, argvs in runs.items()}
+        slow_first = sorted(runs, key=lambda name: not name.startswith("VPT_CoCoOp"))
+        waiting = {pool.submit(run, runs[name]): name for name in slow_first}
         try:
             for future in as_completed(waiting):
                 bar.set_postfix_str(waiting[future])
