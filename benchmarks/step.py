@@ -13,7 +13,6 @@ own process on the same weights, images and noise; the first step is not timed.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks._ablate import ABLATIONS, ablate  # noqa: E402
 from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed  # noqa: E402
 from benchmarks._report import environment, percentiles, write_json  # noqa: E402
 from benchmarks._setup import (  # noqa: E402
@@ -40,51 +40,8 @@ from benchmarks._setup import (  # noqa: E402
     prompted_clip,
     random_clip,
 )
-from varprompt.clip_io import clip_module  # noqa: E402
 from varprompt.model import PromptedCLIP  # noqa: E402
 from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
-from varprompt.tokens import ClassTokens, _pack, class_tokens, encode  # noqa: E402
-
-ABLATIONS = {
-    "full_length": "prompts of 77 tokens instead of up to the end-of-text token",
-    "own_context": "context once per class instead of once per sample",
-    "padding": "class names padded to the longest instead of packed",
-    "weight_gradients": "weights of the text tower require a gradient",
-    "unchunked": "no memory budget",
-    "torch_linear": "torch's default matrix products (MKL) instead of oneDNN's",
-}
-
-
-def padded(model: PromptedCLIP, names: list[str], length: int) -> ClassTokens:
-    """The class tokens with every own part padded to `length` behind its end."""
-    clip_model, n_lead = model.towers.clip, model.tokens.n_lead
-    end = [clip_module().clip._tokenizer.encoder["<|endoftext|>"]]
-    rows = [encode(f"{name.replace('_', ' ')}.") + end for name in names]
-    length = length or max(map(len, rows))
-    tokens = _pack(clip_model, names, [r + end * (length - len(r)) for r in rows], n_lead)
-    own = torch.tensor([len(r) for r in rows], device=tokens.ends.device)
-    return dataclasses.replace(tokens, ends=tokens.ends - length + own[tokens.inverse.argsort()])
-
-
-def ablate(model: PromptedCLIP, names: list[str], variant: str) -> None:
-    """Leave one idea out of `model`."""
-    encoder, n_ctx = model.towers.encode_text, model.prompt_learner.ctx.shape[0]
-    if variant == "full_length":
-        model.tokens = padded(model, names, model.towers.clip.context_length - 1 - n_ctx)
-    elif variant == "padding":
-        model.tokens = padded(model, names, 0)
-    elif variant == "own_context":
-        forward = encoder.forward
-        model.tokens = class_tokens(model.towers.clip, names, n_ctx, class_specific=True)
-        encoder.forward = lambda contexts, tokens: forward(
-            contexts[:, None].expand(-1, len(names), -1, -1), tokens
-        )
-    elif variant == "weight_gradients":
-        model.towers.clip.requires_grad_(True)
-    elif variant == "unchunked":
-        encoder.mem_budget = 1 << 60
-    elif variant == "torch_linear":
-        torch._C._set_mkldnn_enabled(False)
 
 
 def build(args: argparse.Namespace) -> tuple[PromptedCLIP, list[str], dict[str, Tensor]]:
@@ -213,7 +170,9 @@ def main() -> None:
         "environment": environment(torch.device(args.device)),
         "setting": {k: v for k, v in vars(args).items() if k not in hidden},
     }
-    names = ["plain"] * (args.plain_repeats > 0) + ["fast"] + list(ABLATIONS) * args.ablate
+    names = [*["plain"] * (args.plain_repeats > 0), "fast"]
+    if args.ablate is not None:
+        names += args.ablate or ABLATIONS
     with tempfile.TemporaryDirectory() as folder:
         rows = report["variants"] = {name: run(args, name, folder) for name in names}
         done = [name for name in names if "out_of_memory" not in rows[name]]
@@ -249,7 +208,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plain-images", type=int, default=0,
                         help="images at once on the plain path if memory is short, 0 = all; its "
                         "peak memory is then that of a part of the step")  # fmt: skip
-    parser.add_argument("--ablate", action="store_true", help="leave out one idea at a time")
+    parser.add_argument("--ablate", nargs="*", choices=ABLATIONS,
+                        help="ideas to leave out, one at a time; none named = all")  # fmt: skip
     parser.add_argument("--compile", action="store_true", help="torch.compile the text encoder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file")
