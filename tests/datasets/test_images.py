@@ -24,7 +24,8 @@ IMAGE = Image.fromarray(PIXELS)
     [
         *((mode, "png") for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
         *((mode, "jpg") for mode in ("RGB", "L", "1", "CMYK", "YCbCr")),
-        *((mode, "tif") for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "LAB")),
+        # without YCbCr: Pillow 12.3 cannot read the TIFF of it that it has written
+        *((mode, "tif") for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "LAB")),
         *((mode, "gif") for mode in ("RGB", "RGBA", "L", "P", "1")),
         *((mode, "webp") for mode in ("RGB", "RGBA", "L")),
     ],
