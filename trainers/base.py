@@ -37,7 +37,7 @@ from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive
 from varprompt.schedule import build_lr_scheduler
 
 from .evaluation import EvaluationMixin
-from .guard import GuardMixin
+from .guard import GuardMixin, count_steps_on
 from .progress import StepLog
 from .state import CheckpointMixin
 
@@ -118,6 +118,7 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         if cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, cfg.OPTIM)
+        count_steps_on(self.device, self.optim.param_groups)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", learner, self.optim, self.sched)
         half = self.device.type == "cuda" and config.precision in ("fp16", "amp")
@@ -174,7 +175,10 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         for index, batch in enumerate(self.train_loader_x, self.first_batch):
             log.data_ready()
             self.batch_idx = index
-            log.step(index, self.forward_backward(batch), lr)
+            scalars = self.forward_backward(batch)
+            if log.due(index):
+                self.check_steps()
+            log.step(index, scalars, lr)
             self._after_step(index + 1)
         self.first_batch = 0
         self.update_lr()
@@ -192,6 +196,7 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         every = self.cfg.TRAIN.CHECKPOINT_STEPS
         due = every and (self.epoch * self.num_batches + done) % every == 0
         if done < self.num_batches and (due or self.stop):
+            self.check_steps()
             self.save_resume_state(self.epoch, done)
             if self.stop:
                 self.leave(self.epoch, done)
@@ -208,15 +213,17 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Unit-norm image features `(B, E)` and labels `(B,)` on the device."""
         if "features" in batch:
-            return batch["features"].to(self.device), batch["label"].to(self.device)
-        return self.encode_image(batch["img"]), batch["label"].to(self.device)
+            features = batch["features"].to(self.device, non_blocking=True)
+        else:
+            features = self.encode_image(batch["img"])
+        return features, batch["label"].to(self.device, non_blocking=True)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device."""
-        return self.towers.encode_image(images.to(self.device))
+        return self.towers.encode_image(images.to(self.device, non_blocking=True))
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """One update; the scalars stay on the device."""
+        """One update, without waiting for the device, where the scalars stay."""
         noise = self.noise.get_state()
         with self.autocast():
             features, labels = self.parse_batch_train(batch)

@@ -43,6 +43,10 @@ class StepLog:
         self._waiting: list[tuple[int, dict[str, Tensor]]] = []
         self._clock = time.time()
 
+    def due(self, batch: int) -> bool:
+        """Whether the scalars are read after batch number `batch`."""
+        return (batch + 1) % self.every == 0 or batch + 1 == self.n_batches
+
     def data_ready(self) -> None:
         """Call when the batch has arrived."""
         self.data_time.update(time.time() - self._clock)
@@ -53,11 +57,10 @@ class StepLog:
         A step that was left out, its scalars not finite, counts in no average.
         """
         self._waiting.append((batch, {k: v.detach() for k, v in scalars.items()}))
-        due = (batch + 1) % self.every == 0 or batch + 1 == self.n_batches
-        if due:
+        if self.due(batch):
             self._read(lr)
         self.batch_time.update(time.time() - self._clock)
-        if due and (batch + 1) % self.every == 0:
+        if (batch + 1) % self.every == 0:
             print(self._line(batch, lr), flush=True)  # noqa: T201
         self._clock = time.time()
 

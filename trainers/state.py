@@ -14,6 +14,8 @@ from varprompt.errors import CheckpointError, ConfigError, DataError, brief
 from varprompt.learner_state import load_learner
 from varprompt.overrides import difference
 
+from .guard import count_steps_on
+
 _NAME = "prompt_learner"
 _SAME_AT_TEST = "TRAINER.COOP.CLASS_TOKEN_POSITION"  # shapes do not tell it
 _RESUME, _RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
@@ -167,6 +169,7 @@ class CheckpointMixin:
             )
         self._fill(state, str(file))
         try:
+            count_steps_on(self.device, state["optimizer"]["param_groups"])
             self.optim.load_state_dict(state["optimizer"])
             self.sched.load_state_dict(state["scheduler"])
             self.scaler.load_state_dict(state["scaler"])
