@@ -103,7 +103,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     model, names, data = build(args)
     ablate(model, names, args.variant)
-    if args.compile:
+    if args.variant == "compiled":
         model.towers.encode_text.compile()
     step = step_of(args, model, names, data)
     repeats = args.plain_repeats if args.variant == "plain" else args.repeats
@@ -170,7 +170,7 @@ def main() -> None:
         "environment": environment(torch.device(args.device)),
         "setting": {k: v for k, v in vars(args).items() if k not in hidden},
     }
-    names = [*["plain"] * (args.plain_repeats > 0), "fast"]
+    names = [*["plain"] * (args.plain_repeats > 0), "fast", *["compiled"] * args.compile]
     if args.ablate is not None:
         names += args.ablate or ABLATIONS
     with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +210,8 @@ def _arguments() -> argparse.Namespace:
                         "peak memory is then that of a part of the step")  # fmt: skip
     parser.add_argument("--ablate", nargs="*", choices=ABLATIONS,
                         help="ideas to leave out, one at a time; none named = all")  # fmt: skip
-    parser.add_argument("--compile", action="store_true", help="torch.compile the text encoder")
+    parser.add_argument("--compile", action="store_true",
+                        help="also with torch.compile for the text tower")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file")
     parser.add_argument("--variant", help=argparse.SUPPRESS)

@@ -139,6 +139,22 @@ def test_chunks_change_nothing(position, class_specific, budget):
         assert error(chunked(ctx, tokens), want[0]) < TOLERANCE
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
+@pytest.mark.parametrize("class_specific", [False, True])
+@pytest.mark.parametrize("budget", [AMPLE, 2_000_000])
+def test_compiling_changes_nothing(budget, class_specific):
+    """The graphs; tests/trainers/test_vpt.py runs the code that the default backend makes."""
+    clip_model = small_clip(**OPTIONS)
+    tokens = class_tokens(clip_model, MANY, 5, class_specific=class_specific)
+    ctx = contexts(4, 5, len(MANY) if class_specific else None)
+    plain, compiled = FrozenTextEncoder(clip_model, AMPLE), FrozenTextEncoder(clip_model, budget)
+    compiled.compile(backend="aot_eager")
+    got, want = (value_and_gradient(lambda c, e=e: e(c, tokens), ctx) for e in (compiled, plain))
+    assert max(error(g, w) for g, w in zip(got, want, strict=True)) < TOLERANCE
+    with torch.no_grad():
+        assert error(compiled(ctx, tokens), want[0]) < TOLERANCE
+
+
 @pytest.mark.parametrize("with_graph", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_activations_fit_the_budget(precision, with_graph):

@@ -15,6 +15,7 @@ What is replaced of Dassl's TrainerX, and why:
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
             ConfigError: everything that is wrong.
         """
         self.prompt_config = prompt_config(cfg, type(self).__name__)
+        if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
         if cfg.TRAIN.DETERMINISTIC:
             only_deterministic()
 
@@ -107,6 +110,8 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         cfg, config = self.cfg, self.prompt_config
         self.model = PromptedCLIP(self.load_clip(), self.dm.dataset.classnames, config)
         self.towers = self.model.towers
+        if cfg.TRAIN.COMPILE:
+            self.towers.encode_text.compile()
         learner = self.model.prompt_learner
         words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
         self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")

@@ -32,6 +32,7 @@ def _defaults() -> dict[str, Any]:
         "TEST.CACHE_SIZE_GB": 5.0,  # of all features of test images on disk, 0 = no cache
         "TRAIN.CHECKPOINT_STEPS": 0,  # updates between two saved states, 0 = at epoch ends only
         "TRAIN.CLIP_GRAD_NORM": 0.0,  # largest norm of the learner's gradient, 0 = off
+        "TRAIN.COMPILE": False,  # torch.compile for the text tower; does not pay on a CPU
         "TRAIN.DETERMINISTIC": False,  # only torch's deterministic algorithms: slower on a GPU
         "TRAIN.MAX_BAD_STEPS": 0,  # updates of a run that may be left out as not finite
         # N > 0: N augmented views of each training image are encoded before training, and epoch e

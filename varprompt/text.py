@@ -73,9 +73,9 @@ class FrozenTextEncoder(nn.Module):
         """
         contexts = contexts.to(self.dtype)
         n_samples, n_tiles = self._chunk(len(contexts), tokens)
-        recompute = torch.is_grad_enabled() and contexts.requires_grad
-        recompute &= n_samples < len(contexts) or n_tiles < tokens.n_tiles
-        run = _recomputed if recompute else _directly
+        chunked = n_samples < len(contexts) or n_tiles < tokens.n_tiles
+        backward = torch.is_grad_enabled() and contexts.requires_grad
+        run = _recomputed if chunked and backward else _directly
         features = []
         for rows in _slices(len(contexts), n_samples):
             prefix = run(self._prefix, contexts[rows], tokens)
@@ -148,7 +148,9 @@ def _directly(function: Any, *args: Any) -> Any:
     return function(*args)
 
 
+@torch.compiler.disable
 def _recomputed(function: Any, *args: Any) -> Any:
+    """Chunks are large enough to keep a device busy: torch.compile leaves them as they are."""
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
 
 

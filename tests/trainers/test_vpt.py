@@ -1,5 +1,6 @@
 """A step of each trainer is the textbook's, and options reach the model."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from helpers import CLASSES, N_IMAGES, ROOT, build, command, error, textbook_cli
 from helpers import textbook as textbook_step
 
 from varprompt.clip_io import load_clip
+from varprompt.errors import ConfigError
 from varprompt.loading import derive_seed
 from varprompt.objective import kl_scale
 from varprompt.ops import SAMPLERS
@@ -32,6 +34,7 @@ STEPS = {
     "VPT-scaled": ("VPT", SCALED),
     "VPT-delta": ("VPT", SCALED | {"TRAINER__VPT__POSTERIOR": "delta"}),
     "VPT-sobol": ("VPT", OFFICIAL | {"TRAINER__VPT__SAMPLER": "sobol"}),
+    "VPT-compiled": ("VPT", OFFICIAL | {"TRAIN__COMPILE": True}),
     "VPT_CoCoOp": ("VPT_CoCoOp", OFFICIAL),
     "VPT_CoCoOp-scaled": ("VPT_CoCoOp", SCALED),
     "CoOp": ("CoOp", {"TRAINER__COOP__N_CTX": 3}),
@@ -48,8 +51,12 @@ def embedded():
     return reference.double(load_clip("embedded"))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_is_the_textbooks(name, pictures, tmp_path, embedded, monkeypatch):
+    if name == "VPT-compiled" and not shutil.which("g++"):
+        pytest.skip("needs a C++ compiler: install g++")
     trainer_name, options = STEPS[name]
     trainer = build(command(pictures, tmp_path, trainer=trainer_name, **ONE_STEP, **options))
     model, config = trainer.model, trainer.prompt_config
@@ -79,6 +86,12 @@ def test_a_step_is_the_textbooks(name, pictures, tmp_path, embedded, monkeypatch
 
 
 CLASSES_SORTED = sorted(CLASSES)
+
+
+def test_compiling_needs_a_compiler(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="TRAIN.COMPILE needs a C"):
+        build(command(pictures, tmp_path, TRAIN__COMPILE=True))
 
 
 def test_objective_of_the_configuration(pictures, tmp_path):
