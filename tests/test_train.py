@@ -68,7 +68,7 @@ KEEP = object()
 # flags before the options, options, what the error says; {} is the folder of `broken`
 BAD = {
     "typo in a flag": (["--trainr", "VPT"], {}, "did you mean --trainer instead of --trainr?"),
-    "flag cut short": (["--out=x"], {}, "unrecognized arguments: --out=x"),
+    "flag cut short": (["--out=x"], {}, "did you mean --output-dir instead of --out?"),
     "epoch in words": (["--load-epoch", "last"], {}, "--load-epoch: invalid int value: 'last'"),
     "seed in words": (["--seed", "one"], {}, "argument --seed: invalid int value: 'one'"),
     "seed too large": (["--seed", "4294967296"], {}, "it must be at most 4294967295"),

@@ -16,7 +16,9 @@ class Parser(argparse.ArgumentParser):
         """Print `message` and leave."""
         hints = []
         for wrong in re.findall(r"--[\w-]+", message.partition("unrecognized arguments:")[2]):
-            near = difflib.get_close_matches(wrong, self._option_string_actions, 1)
+            flags = list(self._option_string_actions)
+            near = [flag for flag in flags if flag.startswith(wrong)]
+            near = near or difflib.get_close_matches(wrong, flags, 1)
             hints += [f"; did you mean {near[0]} instead of {wrong}?"] if near else []
         sys.stderr.write(f"error: {message}{''.join(hints)} (--help lists all flags)\n")
         raise SystemExit(2)
