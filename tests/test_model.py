@@ -1,5 +1,6 @@
 """The production path equals the textbook in value and gradient, and keeps its promises."""
 
+import copy
 import dataclasses
 import itertools
 
@@ -17,6 +18,7 @@ from helpers import (
     textbook,
     textbook_clip,
 )
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from varprompt.config import RESIDUALS, PromptConfig
 from varprompt.errors import ConfigError
@@ -284,3 +286,46 @@ def test_a_compiled_training_step_is_the_step(conditional):
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     got, wanted = (torch.autograd.grad(f(features, eps), parameters) for f in (compiled, step))
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def moved(values, memo):
+    """Tensors of a dict on a GPU, the others as they are; parameters stay shared."""
+    for key, value in values.items():
+        if isinstance(value, torch.Tensor) and id(value) not in memo:
+            there = value.detach().to("cuda")
+            memo[id(value)] = (
+                torch.nn.Parameter(there, value.requires_grad)
+                if isinstance(value, torch.nn.Parameter)
+                else there
+            )
+        yield key, memo.get(id(value), value)
+
+
+def on_a_gpu(model):
+    """Put a model of tensors without values on a GPU that need not be there."""
+    memo = {}
+    for module in model.modules():
+        module._parameters.update(moved(module._parameters, memo))
+        module._buffers.update(moved(module._buffers, memo))
+    model.tokens = dataclasses.replace(model.tokens, **dict(moved(vars(model.tokens), memo)))
+    return model
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize(
+    "config",
+    [BASE, dataclasses.replace(BASE, conditional=True), *COOP[::4], COCOOP],
+    ids=identify,
+)
+def test_everything_is_on_the_gpu(config, precision):
+    """No operation mixes devices or waits, from images to logits, in training and at test."""
+    model, mode = prompted(dataclasses.replace(config, precision=precision)), FakeTensorMode()
+    with FakeCopyMode(mode):
+        model = copy.deepcopy(model)
+    with mode:
+        on_a_gpu(model)
+        pictures = torch.empty(3, 3, 32, 32, device="cuda")
+        logits, kl = model.logits(pictures)
+        assert logits.requires_grad and logits.shape[1:] == (3, len(NAMES))
+        prediction = model.predictor()(model.towers.encode_image(pictures))
+    assert logits.device.type == kl.device.type == prediction.device.type == "cuda"
