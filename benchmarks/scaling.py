@@ -1,6 +1,6 @@
 """Time and peak memory of a training step against the number of prompts L x C, under a budget.
 
-    python benchmarks/scaling.py --out benchmarks/results/scaling_cpu.json
+    python benchmarks/scaling.py --output benchmarks/results/scaling_cpu.json
 
 Runs benchmarks/step.py for every C (ImageNet's class names, repeated beyond 1000) and draws the
 result beside the JSON file, as a PNG of the same name.
@@ -33,7 +33,7 @@ def measure(args: argparse.Namespace, n_classes: int, folder: str) -> dict[str, 
         "--names", "imagenet", "--classes", str(n_classes), "-L", str(args.L),
         "--mem-budget", str(args.mem_budget), "--device", args.device,
         "--precision", args.precision, "--plain-repeats", "0", "--repeats", str(args.repeats),
-        "--out", str(out),
+        "--output", str(out),
     ]  # fmt: skip
     subprocess.run(command, check=True)  # noqa: S603 - a script of this folder
     row = json.loads(out.read_text(encoding="utf-8"))["variants"]["fast"]
@@ -80,13 +80,13 @@ def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         points = [measure(args, n, folder) for n in args.classes]
-    write_json(args.out, {
+    write_json(args.output, {
         "environment": environment(torch.device(args.device)),
         "setting": {k: v for k, v in vars(args).items() if k != "out"},
         "points": points,
         "exponents": growth(points),
     })  # fmt: skip
-    draw(points, args.mem_budget, Path(args.out).with_suffix(".png"))
+    draw(points, args.mem_budget, Path(args.output).with_suffix(".png"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--mem-budget", type=float, default=2, help="GB")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--out", required=True, help="JSON file; the figure goes beside it")
+    parser.add_argument("--output", required=True, help="JSON file; the figure goes beside it")
     return parser.parse_args()
 
 

@@ -165,7 +165,7 @@ def main() -> None:
             row = {"out_of_memory": str(error).splitlines()[0]}
         write_json(args.workdir / f"{args.variant}.json", row)
         return
-    hidden = ("variant", "workdir", "out")
+    hidden = ("variant", "workdir", "output")
     report = {
         "environment": environment(torch.device(args.device)),
         "setting": {k: v for k, v in vars(args).items() if k not in hidden},
@@ -186,8 +186,8 @@ def main() -> None:
             "peak_memory": plain["peak_bytes"] / fast["peak_bytes"],
         }
         print(report["plain_over_fast"], fast["difference_to_plain"])
-    if args.out:
-        write_json(args.out, report)
+    if args.output:
+        write_json(args.output, report)
 
 
 def _arguments() -> argparse.Namespace:
@@ -213,7 +213,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--compile", action="store_true",
                         help="also with torch.compile for the text tower")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", help="JSON file")
+    parser.add_argument("--output", help="JSON file")
     parser.add_argument("--variant", help=argparse.SUPPRESS)
     parser.add_argument("--workdir", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()

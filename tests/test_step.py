@@ -42,7 +42,7 @@ def test_variants_compute_the_same(trainer, tmp_path, monkeypatch):
 def test_one_command_writes_the_report(tmp_path):
     out = tmp_path / "step.json"
     script = Path(step.__file__)
-    subprocess.run([sys.executable, script, *TINY[1:], "--out", out], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, script, *TINY[1:], "--output", out], cwd=tmp_path, check=True)
     report = json.loads(out.read_text())
     assert list(report["variants"]) == ["plain", "fast"]
     assert report["plain_over_fast"]["cpu_time"] > 1
