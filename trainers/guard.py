@@ -125,7 +125,7 @@ class GuardMixin:
 
 
 def count_steps_on(device: torch.device, groups: Iterable[dict[str, Any]]) -> None:
-    """Have Adam and its kin count their steps on `device`: one left out there must not count."""
+    """Have torch's Adam and its kin count their steps on `device`: one left out must not count."""
     for group in groups:
         if "capturable" in group:
             group["capturable"] = device.type == "cuda"
