@@ -77,7 +77,7 @@ def stand_in() -> bool:
 def repaired(stand_in):
     """For behaviour in which the stand-in departs from the real Dassl on purpose."""
     if not stand_in:
-        pytest.skip("a defect of the real Dassl that the stand-in does not have")
+        pytest.skip("the stand-in departs from the real Dassl here: run without DASSL_ROOT")
 
 
 @pytest.fixture
