@@ -141,7 +141,7 @@ def _step_if(finite: Tensor, optim: torch.optim.Optimizer) -> list[tuple[Tensor,
     optim.step()
     before = [(t, old[t] if t in old else torch.zeros_like(t)) for t in _tensors(optim)]
     for tensor, value in before:
-        tensor.copy_(torch.where(finite, tensor, value))
+        torch.where(finite, tensor, value, out=tensor)
     return before
 
 
