@@ -139,6 +139,14 @@ def test_chunks_change_nothing(position, class_specific, budget):
         assert error(chunked(ctx, tokens), want[0]) < TOLERANCE
 
 
+@pytest.mark.parametrize("with_graph", [True, False])
+def test_heads_of_a_call_fit_the_grid_of_a_gpu(with_graph):
+    encoder = FrozenTextEncoder(small_clip(**OPTIONS).to("meta"), 1 << 50)
+    tokens = class_tokens(small_clip(**OPTIONS), MANY, 4)
+    with torch.set_grad_enabled(with_graph):
+        assert encoder._chunk(10**6, tokens) == (65535 // encoder.n_heads, tokens.n_tiles)
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
 @pytest.mark.parametrize("class_specific", [False, True])
 @pytest.mark.parametrize("budget", [AMPLE, 2_000_000])

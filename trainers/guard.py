@@ -16,7 +16,7 @@ from varprompt.errors import VarPromptError
 
 _IN_BUNDLE = ("img", "features", "label", "impath")
 _SHOWN = 8  # image paths in a message
-_UNREAD = 16  # steps on a GPU between two looks at what became of them, at most
+_UNREAD = 20  # steps on a GPU between two looks at what became of them, at most
 
 
 @dataclass
@@ -82,13 +82,13 @@ class GuardMixin:
         for step, (loss, norm, scale, scale_after) in zip(steps, rows, strict=True):
             overflowed = math.isfinite(loss) and scale_after < scale > 1
             if not (math.isfinite(loss + norm) or overflowed):
-                self._bad_step(step, {"loss": loss, "norm of the gradient": norm})
+                self._bad_step(step, {"loss": loss, "norm of the gradient": norm}, scale)
 
     def _scale(self) -> Tensor:
         """The scaler's factor, on the device; 1 of a disabled one."""
         return self.scaler.scale(torch.ones((), device=self.device))
 
-    def _bad_step(self, step: _Step, numbers: dict[str, float]) -> None:
+    def _bad_step(self, step: _Step, numbers: dict[str, float], scale: float) -> None:
         self.bad_steps += 1
         number = step.epoch * self.num_batches + step.batch_idx
         file = Path(self.output_dir, f"bad-step-{number}.pth.tar")
@@ -96,6 +96,8 @@ class GuardMixin:
         now = [(tensor, tensor.clone()) for tensor, _ in step.before]
         _put_back(step.before)  # of later steps nothing is in the bundle
         state = self.state(step.epoch, step.batch_idx)
+        if state["scaler"]:
+            state["scaler"]["scale"] = scale
         checkpoint.write(state | bundle | {"noise": step.noise}, file)
         name, size = self._largest_parameter()
         _put_back(now)
@@ -135,7 +137,8 @@ def count_steps_on(device: torch.device, groups: Iterable[dict[str, Any]]) -> No
 def _step_if(finite: Tensor, optim: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
     """A step if `finite`; returns parameters and state with what they were before.
 
-    State that the first step makes was zero before: so all optimizers of torch start it.
+    State that the first step makes was zero before: so torch's optimizers start it, but for SGD
+    with dampening, which does not dampen its first step.
     """
     old = {tensor: tensor.clone() for tensor in _tensors(optim)}
     optim.step()

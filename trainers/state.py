@@ -12,6 +12,7 @@ from typing import Any
 from varprompt import checkpoint
 from varprompt.errors import CheckpointError, ConfigError, DataError, brief
 from varprompt.learner_state import load_learner
+from varprompt.loading import derive_seed
 from varprompt.overrides import difference
 
 from .guard import count_steps_on
@@ -172,13 +173,18 @@ class CheckpointMixin:
             count_steps_on(self.device, state["optimizer"]["param_groups"])
             self.optim.load_state_dict(state["optimizer"])
             self.sched.load_state_dict(state["scheduler"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.noise.set_state(state["noise"])
+            if state["scaler"]:  # else of a run on a CPU, which needs none
+                self.scaler.load_state_dict(state["scaler"])
             self.best_result = float(state["best_result"])
             self.bad_steps = int(state["bad_steps"])
             self.seed = self.train_loader_x.batch_sampler.seed = int(state["seed"])
             self.first_batch = int(state["batch"])
             epoch = int(state["epoch"])
+            if len(state["noise"]) == len(self.noise.get_state()):
+                self.noise.set_state(state["noise"])
+            else:
+                self.note("The state is of another kind of device: the noise is drawn anew")
+                self.noise.manual_seed(derive_seed(self.seed, epoch, self.first_batch, "noise"))
         except Exception as error:  # a file that somebody made raises anything
             raise CheckpointError(
                 f"{file} is no state of this run ({type(error).__name__}: {brief(str(error))}): "

@@ -227,6 +227,7 @@ def _posterior(cfg: PromptConfig, context: Tensor, feature_width: int) -> Poster
 
 def _compare(features: Tensor, text: Tensor, scale: float) -> Tensor:
     """Scaled cosines `(L, B, C)` of features `(B, E)` and text `(L, K, C, E)`, K in {1, B}."""
-    if text.shape[1] == 1:
-        return scale * features @ text[:, 0].transpose(-2, -1)
-    return scale * torch.einsum("be,lbce->lbc", features, text)
+    with torch.autocast(features.device.type, enabled=False):  # scaled by 100: half would round
+        if text.shape[1] == 1:
+            return scale * features @ text[:, 0].transpose(-2, -1)
+        return scale * torch.einsum("be,lbce->lbc", features, text)

@@ -35,6 +35,7 @@ _SHARE_OF_FREE_MEMORY = 0.5
 # cost nothing: beyond, caches overflow and every tensor is new memory from the system.
 _CPU_CHUNK = 16 << 20
 _QUICK_GELU = 1.702
+_MOST_HEADS = 65535  # of attention on a GPU: a kernel's grid has no more rows
 
 Prefix = list[tuple[Tensor, Tensor]]  # per layer keys and values of the shared beginning (P, S, D)
 
@@ -139,6 +140,7 @@ class FrozenTextEncoder(nn.Module):
             hidden = 4 * self.positions.shape[1] * self.dtype.itemsize * tokens.tile
             pieces = min(pieces, _CPU_CHUNK // hidden)
         pieces = max(1, pieces)
+        n_samples = min(n_samples, _MOST_HEADS // self.n_heads)
         if pieces >= tokens.n_tiles:
             return min(n_samples, pieces // tokens.n_tiles), tokens.n_tiles
         return 1, pieces

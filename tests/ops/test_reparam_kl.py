@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 
 from varprompt.ops import SAMPLERS, reparam_kl
 
+ROOT = Path(__file__).resolve().parents[2]
 # K, R, M, D, prior_std
 SIZES = [(1, 1, 1, 1, 1.0), (3, 1, 4, 7, 0.3), (2, 5, 5, 3, 0.02), (1, 2, 2, 9, 4.0)]
 
@@ -186,6 +188,16 @@ def test_bad_arguments_are_explained_all_at_once():
         reparam_kl(**{**GOOD, "n_samples": 0, "prior_std": 0.0, "sampler": "halton"})
     for word in ("n_samples", "prior_std", "sampler"):
         assert word in str(error.value)
+
+
+def test_no_kernels_without_a_compiler():
+    """Triton makes the launcher of a kernel with it: "auto" must not try."""
+    code = "import varprompt.ops as ops; print(ops._import_fused())"
+    run = [sys.executable, "-c", code]
+    found = subprocess.run(
+        run, capture_output=True, text=True, check=True, env={"PATH": "", "PYTHONPATH": str(ROOT)}
+    )
+    assert found.stdout == "None\n"
 
 
 def test_importing_is_cheap():

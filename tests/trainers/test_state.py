@@ -146,6 +146,22 @@ def test_goes_on_from_the_newest_readable_state(unfinished, finished, capsys):
     assert "Previous epoch: 1," in printed
 
 
+def test_state_of_another_kind_of_device(unfinished, finished, capsys):
+    """What a GPU saves besides, or other than, a CPU: its generator and the scaler."""
+    folder, arguments = unfinished
+    state = checkpoint.read(folder / "resume.pth.tar")
+    state["noise"] = torch.zeros(16, dtype=torch.uint8)
+    checkpoint.write(state, folder / "resume.pth.tar")
+    trainer = build(arguments)
+    trainer.scaler = torch.amp.GradScaler("cpu")  # for which the state has no factor
+    trainer.resume_model_if_exist("")
+    assert "another kind of device: the noise is drawn anew" in capsys.readouterr().out
+    trainer = build(arguments)
+    trainer.train()  # at the start of an epoch the noise has a seed of its own anyway
+    want = checkpoint.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
+    assert same(learned(trainer), want)
+
+
 def test_no_readable_state(unfinished):
     folder, arguments = unfinished
     for file in folder.glob("resume*"):

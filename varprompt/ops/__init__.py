@@ -157,7 +157,10 @@ def _fused_problems(mu: Tensor) -> list[str]:
     if not (mu.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         problems.append(f"backend 'fused' needs CUDA tensors, got {mu.device}; choose 'eager'")
     elif _import_fused() is None:
-        problems.append("backend 'fused' needs Triton 3.3 or later; install it or choose 'eager'")
+        problems.append(
+            "backend 'fused' needs Triton 3.3 or later, a C compiler and Python.h; install them or "
+            "choose 'eager'"
+        )
     return problems
 
 

@@ -1,7 +1,11 @@
 """The reparameterised step as one Triton kernel each way; noise is regenerated, never stored."""
 
 import math
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +16,12 @@ from . import kernels
 
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
     raise ImportError(f"the kernels use tuples: Triton 3.3 or later, got {triton.__version__}")
+
+if os.environ.get("TRITON_INTERPRET") != "1" and not (  # Triton compiles the launcher of a kernel
+    any(map(shutil.which, (os.environ.get("CC", "gcc"), "clang")))
+    and Path(sysconfig.get_path("include", "posix_prefix"), "Python.h").is_file()
+):
+    raise ImportError("Triton needs a C compiler and Python's headers")
 
 _MAX_TOKENS = 16  # of a program of the backward, which keeps their sums in registers
 # Enough to fill a GPU, and the same on every GPU: the order of a sum depends on it.
