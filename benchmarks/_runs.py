@@ -40,7 +40,8 @@ def command(folder: Path, trainer: str, seed: int, dataset: str = "digits", *pai
 
 
 def preload() -> None:
-    """Import all that a run needs, so that a forked one starts at once."""
+    """Import all that a run needs, so that a forked one starts at once, on the CPU."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a forked process cannot use what its parent saw
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of packages on their own dependencies
         ensure_dassl()

@@ -45,7 +45,7 @@ OXFORD_PETS = (
 def random_clip(backbone: str, seed: int = 0) -> Any:
     """A frozen float32 CLIP of the size of `backbone`, random weights, scale 100 as if trained."""
     (embed, *image), text = BACKBONES[backbone]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = clip_module().model.CLIP(embed, *image, 77, 49408, *text).float()
     model.logit_scale.data.fill_(math.log(100))
@@ -91,6 +91,8 @@ def plain_text_features(clip_model: Any, contexts: Tensor, names: Sequence[str])
     Returns:
         Unit-norm features `(S, C, E)`, float32.
     """
+    for block in clip_model.transformer.resblocks:  # else copied in every layer of every step
+        block.attn_mask = block.attn_mask.to(contexts.device)
     n_samples, n_ctx = contexts.shape[:2]
     texts = [" ".join(["X"] * n_ctx) + f" {name.replace('_', ' ')}." for name in names]
     ids = clip_module().clip.tokenize(texts).to(contexts.device)  # (C, T)

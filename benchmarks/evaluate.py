@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, default=100)
     p.add_argument("--usual-images", type=int, default=5, help="timed the usual way, one first")
     p.add_argument("--precision", default="fp32")
+    p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     p.add_argument("--output", help="JSON file")
     return p
 
@@ -80,7 +81,8 @@ def build(args: argparse.Namespace, folder: Path, seed: int) -> Any:
         "--dataset-config-file", str(ROOT / "configs/datasets/custom.yaml"),
         "--config-file", str(ROOT / "configs/trainers/VPT/vit_b16_c4_ep10_batch1_ctxv1.yaml"),
         "DATASET.PATH", "pictures", "MODEL.BACKBONE.PATH", str(folder / "clip.pt"),
-        "INPUT.SIZE", f"({side}, {side})", "DATALOADER.NUM_WORKERS", "0",
+        "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", str(args.device == "cuda"),
+        "DATALOADER.NUM_WORKERS", "0",
         "DATALOADER.TEST.BATCH_SIZE", str(args.batch_size),
         "TRAINER.VPT.L", str(args.samples), "TRAINER.VPT.PREC", args.precision,
     ])  # fmt: skip

@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks._report import environment, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES  # noqa: E402
 
+CLOCKS = {"time_s": "seconds", "cpu_s": "processor seconds"}
+
 
 def measure(args: argparse.Namespace, n_classes: int, folder: str) -> dict[str, Any]:
     """One point: C, L x C, seconds, bytes, and the chunks of samples and tiles."""
@@ -41,18 +43,18 @@ def measure(args: argparse.Namespace, n_classes: int, folder: str) -> dict[str, 
     return {"C": n_classes, "prompts": args.L * n_classes, **{k: row[k] for k in keys}}
 
 
-def growth(points: list[dict[str, Any]]) -> dict[str, float]:
+def growth(points: list[dict[str, Any]], clock: str) -> dict[str, float]:
     """Exponents of L x C between the last two points: 1 is linear."""
     a, b = points[-2:]
     base = torch.tensor(b["prompts"] / a["prompts"]).log()
     ratios = {
-        "time": b["cpu_s"]["p50"] / a["cpu_s"]["p50"],
+        "time": b[clock]["p50"] / a[clock]["p50"],
         "memory": b["peak_bytes"] / a["peak_bytes"],
     }
     return {k: (torch.tensor(v).log() / base).item() for k, v in ratios.items()}
 
 
-def draw(points: list[dict[str, Any]], budget_gb: float, path: Path) -> None:
+def draw(points: list[dict[str, Any]], clock: str, budget_gb: float, path: Path) -> None:
     """Time and memory over the number of prompts, both axes logarithmic."""
     import matplotlib
 
@@ -61,11 +63,11 @@ def draw(points: list[dict[str, Any]], budget_gb: float, path: Path) -> None:
 
     x = [p["prompts"] for p in points]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    left.loglog(x, [p["cpu_s"]["p50"] for p in points], "o-", label="measured")
+    left.loglog(x, [p[clock]["p50"] for p in points], "o-", label="measured")
     last = points[-1]
-    left.loglog(x, [last["cpu_s"]["p50"] * n / last["prompts"] for n in x], ":", color="grey",
+    left.loglog(x, [last[clock]["p50"] * n / last["prompts"] for n in x], ":", color="grey",
                 label="proportional to L x C")  # fmt: skip
-    left.set(xlabel="prompts, L x C", ylabel="processor seconds per step")
+    left.set(xlabel="prompts, L x C", ylabel=f"{CLOCKS[clock]} per step")
     right.loglog(x, [p["peak_bytes"] / 1e9 for p in points], "o-", label="measured")
     right.axhline(budget_gb, linestyle="--", color="grey", label="budget of activations")
     right.set(xlabel="prompts, L x C", ylabel="peak memory of a step, GB")
@@ -78,15 +80,16 @@ def draw(points: list[dict[str, Any]], budget_gb: float, path: Path) -> None:
 def main() -> None:
     """Measure every point in processes of its own, write JSON and PNG."""
     args = _arguments()
+    clock = "time_s" if torch.device(args.device).type == "cuda" else "cpu_s"
     with tempfile.TemporaryDirectory() as folder:
         points = [measure(args, n, folder) for n in args.classes]
     write_json(args.output, {
         "environment": environment(torch.device(args.device)),
-        "setting": {k: v for k, v in vars(args).items() if k != "out"},
+        "setting": {k: v for k, v in vars(args).items() if k != "output"},
         "points": points,
-        "exponents": growth(points),
+        "exponents": growth(points, clock),
     })  # fmt: skip
-    draw(points, args.mem_budget, Path(args.output).with_suffix(".png"))
+    draw(points, clock, args.mem_budget, Path(args.output).with_suffix(".png"))
 
 
 def _arguments() -> argparse.Namespace:

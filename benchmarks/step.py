@@ -67,8 +67,7 @@ def build(args: argparse.Namespace) -> tuple[PromptedCLIP, list[str], dict[str, 
 def step_of(args: argparse.Namespace, model: PromptedCLIP, names: list[str], data: Any) -> Callable:
     """The step of the variant; it returns the logits and leaves gradients in the learner."""
     cfg = ObjectiveConfig("iwae", kl_scale(0.001, "mean", model.n_dims, 1))
-    half = torch.float16 if args.device == "cuda" else torch.bfloat16
-    amp = torch.autocast(args.device, half) if args.precision == "amp" else nullcontext()
+    amp = torch.autocast(args.device, _half(args)) if args.precision == "amp" else nullcontext()
     logits_of = partial(plain_logits, model, names) if args.variant == "plain" else model.logits
     size = args.plain_images if args.variant == "plain" else 0
 
@@ -84,6 +83,11 @@ def step_of(args: argparse.Namespace, model: PromptedCLIP, names: list[str], dat
         return torch.cat(all_logits, 1)
 
     return step
+
+
+def _half(args: argparse.Namespace) -> torch.dtype:
+    """What autocast computes in."""
+    return torch.float16 if args.device == "cuda" else torch.bfloat16
 
 
 def _parts(data: dict[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
@@ -128,7 +132,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             "image_time_s": percentiles([wall for wall, _ in images]),
             "image_cpu_s": percentiles([cpu for _, cpu in images]),
             "text_floor_flops": floor_flops(model, names, n_prompts),
-            "matmul_flops_per_s": matmul_peak(device, model.towers.encode_text.dtype),
+            "matmul_flops_per_s": matmul_peak(
+                device, _half(args) if args.precision == "amp" else model.towers.encode_text.dtype
+            ),
             "slots": model.tokens.n_tiles * model.tokens.tile,
             "chunks": model.towers.encode_text._chunk(n_prompts, model.tokens),
         }

@@ -54,4 +54,4 @@ def test_growth_of_a_line_is_one():
     points = [
         {"prompts": n, "cpu_s": {"p50": 0.1 * n}, "peak_bytes": 5.0 * n**0.5} for n in (10, 30, 70)
     ]
-    assert scaling.growth(points) == pytest.approx({"time": 1, "memory": 0.5}, abs=1e-5)
+    assert scaling.growth(points, "cpu_s") == pytest.approx({"time": 1, "memory": 0.5}, abs=1e-5)
