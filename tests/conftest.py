@@ -11,3 +11,9 @@ if os.environ.get("DASSL_ROOT"):
 from varprompt.compat import ensure_dassl  # noqa: E402 - found by the lines above
 
 ensure_dassl()
+
+
+def pytest_configure(config):
+    """Only tests marked cuda see a GPU: the others fork, and compare runs bit for bit."""
+    if config.getoption("markexpr") != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -173,7 +173,7 @@ def random_clip(
     Not more: with blocks doubled, float32 alone is 1.4e-5 off in gradients.
     """
     vision_layers = (1, 1, 1, 1) if resnet else 2
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(
             embed, image, vision_layers, vision_width, None if resnet else patch, context_length,

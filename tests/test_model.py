@@ -288,6 +288,34 @@ def test_a_compiled_training_step_is_the_step(conditional):
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("config", [BASE, COCOOP], ids=identify)
+def test_logits_are_float32_under_autocast(config):
+    """Scaled by 100, half precision would round them at the second decimal."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, _ = prompted(dataclasses.replace(config, precision="amp")).logits(images(3))
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and -m cuda")
+@pytest.mark.parametrize(
+    "config", [BASE, dataclasses.replace(BASE, conditional=True), *COOP, COCOOP], ids=identify
+)
+def test_cuda_computes_what_a_cpu_does(config):
+    on_cpu = prompted(config)
+    on_cuda = prompted(config, clip=small_clip().to("cuda"))
+    on_cuda.prompt_learner.load_state_dict(on_cpu.prompt_learner.state_dict())
+    rows = 3 if config.conditional else 1
+    given = images(3), torch.tensor([0, 2, 4]), noise(config.n_samples, rows,
+                                                      on_cpu.prompt_learner.posterior)  # fmt: skip
+    want = production(on_cpu, config, *given)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        got = production(on_cuda, config, *(tensor.to("cuda") for tensor in given))
+    assert error(got[0].cpu(), want[0]) < TOLERANCE and error(got[1].cpu(), want[1]) < TOLERANCE
+    for name, gradient in want[2].items():
+        assert error(got[2][name].cpu(), gradient) < 1e-4, name
+
+
 def moved(values, memo):
     """Tensors of a dict on a GPU, the others as they are; parameters stay shared."""
     for key, value in values.items():

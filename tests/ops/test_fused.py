@@ -17,7 +17,7 @@ from varprompt.ops import reparam_kl
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
-needs_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
+needs_cuda = pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device, and -m cuda")
 
 # L, K, R, M, D, sampler: ones, odd sizes, both kinds of residual, more tokens than a program takes
 SIZES = [
@@ -74,6 +74,7 @@ def both(size, tensors, upstream=None, **options):
 
 class TestKernels:
     __test__ = INTERPRETED or DEVICE == "cuda"
+    pytestmark = [pytest.mark.cuda] * (DEVICE == "cuda")
 
     @pytest.mark.parametrize("size, dtypes", CASES)
     def test_agree_with_eager(self, size, dtypes):
@@ -264,8 +265,8 @@ class TestOnCuda:
             return torch.autograd.grad(outputs, tensors, [torch.ones_like(x) for x in outputs])
 
         step()  # compiles, and keeps the Sobol net
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             step()
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -143,7 +143,7 @@ def test_a_step_waits_for_nobody(name, pictures, tmp_path, monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and -m cuda")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "amp", "bf16"])
 def test_a_step_waits_for_nobody_on_cuda(precision, optimizer, pictures, tmp_path):
@@ -152,8 +152,8 @@ def test_a_step_waits_for_nobody_on_cuda(precision, optimizer, pictures, tmp_pat
     trainer = build(command(pictures, tmp_path, **options))
     trainer.num_batches, trainer.epoch = N_BATCHES, 0
     for index, batch in enumerate(trainer.train_loader_x):
-        torch.cuda.set_sync_debug_mode("error" if index else "default")
         try:
+            torch.cuda.set_sync_debug_mode("error" if index else "default")
             trainer.forward_backward(batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
