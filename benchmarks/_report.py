@@ -1,5 +1,6 @@
 """What the JSON of every benchmark has: command, commit, date, machine, versions."""
 
+import argparse
 import json
 import os
 import platform
@@ -45,6 +46,19 @@ def write_json(path: str | Path, report: dict[str, Any]) -> None:
         os.fsync(file.fileno())
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
+
+
+def device_name(text: str) -> str:
+    """What a flag names, "cpu" or "cuda".
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else, or there is no GPU.
+    """
+    if text not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither cpu nor cuda")
+    if text == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("torch sees no CUDA device")
+    return text
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, write_json  # noqa: E402
+from benchmarks._report import device_name, environment, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES, class_names, plain_logits, random_clip  # noqa: E402
 from varprompt.compat import ensure_dassl  # noqa: E402
 from varprompt.objective import predictive_log_prob  # noqa: E402
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, default=100)
     p.add_argument("--usual-images", type=int, default=5, help="timed the usual way, one first")
     p.add_argument("--precision", default="fp32")
-    p.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    p.add_argument("--device", type=device_name, default="cpu", help="cpu or cuda")
     p.add_argument("--output", help="JSON file")
     return p
 

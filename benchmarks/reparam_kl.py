@@ -22,7 +22,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks._report import environment, percentiles, write_json  # noqa: E402
+from benchmarks._report import device_name, environment, percentiles, write_json  # noqa: E402
 from varprompt.ops import reparam_kl  # noqa: E402
 
 SIZES = [(10, 1, 4, 512), (10, 8, 4, 512), (20, 32, 4, 512), (40, 32, 16, 768), (40, 256, 16, 768)]
@@ -184,7 +184,7 @@ def _print_row(row: dict[str, Any]) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     on_cuda = torch.cuda.is_available()
-    parser.add_argument("--device", default="cuda" if on_cuda else "cpu")
+    parser.add_argument("--device", type=device_name, default="cuda" if on_cuda else "cpu")
     parser.add_argument("--output", help="JSON file to write")
     parser.add_argument("--repeats", type=int, default=100, help="timed runs (default 100)")
     parser.add_argument("--sizes", type=_size, nargs="+", help="L,K,M,D ... (default: a range)")

@@ -21,7 +21,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks._report import environment, write_json  # noqa: E402
+from benchmarks._report import device_name, environment, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES  # noqa: E402
 
 CLOCKS = {"time_s": "seconds", "cpu_s": "processor seconds"}
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
                         default=[10, 50, 200, 1000, 5000, 21000])  # fmt: skip
     parser.add_argument("-L", type=int, default=10)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu or cuda")
     parser.add_argument("--mem-budget", type=float, default=2, help="GB")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", required=True, help="JSON file; the figure goes beside it")

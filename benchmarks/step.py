@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._ablate import ABLATIONS, ablate  # noqa: E402
 from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed  # noqa: E402
-from benchmarks._report import environment, percentiles, write_json  # noqa: E402
+from benchmarks._report import device_name, environment, percentiles, write_json  # noqa: E402
 from benchmarks._setup import (  # noqa: E402
     BACKBONES,
     TRAINERS,
@@ -207,7 +207,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("-L", type=int, default=10)
     parser.add_argument("-B", type=int, default=1)
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16", "amp"), default="fp32")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu or cuda")
     parser.add_argument("--mem-budget", type=float, default=0, help="GB, 0 = automatic")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plain-repeats", type=int, default=1, help="0 = without the plain path")
