@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VarPromptError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except OSError as error:  # no permission, full disk ...: the message has the path
+    except OSError as error:  # no permission, full disk ...
         print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
         return EXIT_BAD_INPUT
     except (MemoryError, RuntimeError) as error:
@@ -135,8 +135,6 @@ def setup_cfg(args: argparse.Namespace) -> Any:
     extend_cfg(cfg)
     for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
         del cfg.TRAINER[name]  # options of Dassl's own trainers
-    for file in filter(None, (args.dataset_config_file, args.config_file)):
-        merge_file(cfg, file)
     flags = {
         "DATASET.ROOT": os.path.abspath(os.path.expanduser(args.root)) if args.root else None,
         "OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed,
@@ -146,10 +144,21 @@ def setup_cfg(args: argparse.Namespace) -> Any:
         "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
         "TEST.CACHE_SIZE_GB": 0 if args.no_cache else None,
     }  # fmt: skip
-    merge_pairs(cfg, [x for k, v in flags.items() if v is not None for x in (k, v)])
-    merge_pairs(cfg, args.opts)
+    problems = []
+    for merge, source in (
+        (merge_file, args.dataset_config_file), (merge_file, args.config_file),
+        (merge_pairs, [x for k, v in flags.items() if v is not None for x in (k, v)]),
+        (merge_pairs, args.opts),
+    ):  # fmt: skip
+        try:
+            if source:
+                merge(cfg, source)
+        except ConfigError as error:
+            problems += error.problems
     if not cfg.OUTPUT_DIR:
-        raise ConfigError("OUTPUT_DIR is empty; give --output-dir FOLDER")
+        problems.append("OUTPUT_DIR is empty; give --output-dir FOLDER")
+    if problems:
+        raise ConfigError(problems)
     cfg.freeze()
     return cfg
 
@@ -158,12 +167,15 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
     """Find out before any work whether the run can be.
 
     Raises:
-        ConfigError: unknown trainer or data set, options that do not fit, or no model to test.
+        ConfigError: unknown trainer, data set or CLIP, options that do not fit.
+        CheckpointError: there is no model to test.
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
     from trainers.base import PromptTrainer
+    from trainers.state import model_file
+    from varprompt.clip_io import check_backbone
     from varprompt.config import ConfigError, prompt_config
     from varprompt.ranges import choice
 
@@ -190,8 +202,15 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
             "--model-dir and --load-epoch choose the model to test and need --eval-only; training "
             "goes on from another run with --resume, or starts from MODEL.INIT_WEIGHTS"
         )
+    if not cfg.MODEL.BACKBONE.PATH:
+        try:
+            check_backbone(cfg.MODEL.BACKBONE.NAME)
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
+    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+        model_file(args.model_dir, args.load_epoch)
 
 
 def already_done(cfg: Any, args: argparse.Namespace) -> bool:
@@ -219,7 +238,10 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
         model = model_file(args.model_dir, args.load_epoch)
         if results.get("checkpoint_sha256") != file_sha256(model):
             return False
-    print(f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to run again")
+    print(
+        f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to test again, "
+        "the folder to train again"
+    )
     return True
 
 

@@ -305,16 +305,17 @@ def test_trainer_yaml_says_what_its_name_says(path):
     assert loader["TEST"]["BATCH_SIZE"] == 100
     optim = node["OPTIM"]
     epochs, words = coop_defaults(path.stem)
+    scaled = path.stem.endswith("scaled")
     assert optim == {
-        "NAME": "sgd", "LR": 0.06 if path.stem.endswith("scaled") else 0.002, "MAX_EPOCH": epochs,
+        "NAME": "sgd", "LR": 0.06 if scaled else 0.002, "MAX_EPOCH": epochs,
         "LR_SCHEDULER": "cosine", "WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant",
         "WARMUP_CONS_LR": "1e-5",
-    }  # fmt: skip
+    } | ({"WEIGHT_DECAY": 0.0} if scaled else {})  # fmt: skip
     trainer = path.parts[0]
     if trainer == "CoOp":
         assert (loader["TRAIN_X"]["BATCH_SIZE"], node["TRAIN"]["PRINT_FREQ"]) == (32, 5)
         assert node.get("TRAINER") == ({"COOP": {"CTX_INIT": words}} if words else None)
-    elif not path.stem.endswith("scaled"):
+    elif not scaled:
         assert (loader["TRAIN_X"]["BATCH_SIZE"], node["TRAIN"]["PRINT_FREQ"]) == (1, 20)
         n_ctx = int(re.search(r"_c(\d+)_", path.stem)[1])
         block = {"N_CTX": n_ctx, "CTX_INIT": words, "PREC": "fp16"}

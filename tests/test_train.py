@@ -75,14 +75,21 @@ BAD = {
     "unknown trainer": (["--trainer", "VTP"], {}, "did you mean 'VPT'?"),
     "unknown data set": ([], {"DATASET.NAME": "Foldr"}, "did you mean 'Folder'?"),
     "unknown backbone": (
-        [], {"MODEL.BACKBONE.NAME": "ViT-B/17"}, "is unknown; choose from embedded, RN50,",
+        [], {"MODEL.BACKBONE.NAME": "vit_b16"}, "is unknown; choose from embedded, RN50,",
     ),
+    "nearest backbone": ([], {"MODEL.BACKBONE.NAME": "vit_b16"}, "did you mean 'ViT-B/16'?"),
     "unknown key": ([], {"TRAINER.VPT.LL": 3}, "did you mean TRAINER.VPT.L?"),
     "mistyped value": ([], {"OPTIM.LR": "fast"}, "OPTIM.LR is 'fast'; a number is expected"),
     "bad values": ([], {"TRAINER.VPT.POSTERIOR": "gauss", "OPTIM.LR": -1}, "mean 'gaussian'?"),
     "file missing": (["--config-file", "{}/tpyo.yaml"], {}, r"did you mean {}/typo.yaml?"),
     "file with unknown keys": (["--config-file", "{}/typo.yaml"], {}, "OPTIM.LRR is not a config"),
     "file that is no YAML": (["--config-file", "{}/broken.yaml"], {}, "is not valid YAML"),
+    "first of two wrong sources": (
+        ["--config-file", "{}/typo.yaml"], {"TRAINER.VPT.LL": 3}, "OPTIM.LRR is not a config",
+    ),
+    "second of two wrong sources": (
+        ["--config-file", "{}/typo.yaml"], {"TRAINER.VPT.LL": 3}, "did you mean TRAINER.VPT.L?",
+    ),
     "no data folder": (["--root", "{}/none"], {}, "none/pictures does not exist"),
     "no images of a class": ([], {"DATASET.PATH": "gone"}, "classes without test images: 1"),
     "corrupt image": ([], {"DATASET.PATH": "corrupt"}, "1.png: not a readable image"),
@@ -147,6 +154,13 @@ def test_bad_ends_of_the_line(tail, message, pictures, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_options_of_another_trainer(pictures, tmp_path, capsys):
+    options = {"OPTIM__MAX_EPOCH": 0, "TRAINER__COOP__N_CTX": 8, "TRAINER__COCOOP__PREC": "fp16"}
+    code, out, _ = run(command(pictures, tmp_path / "out", **options), capsys)
+    assert code == 0 and "TRAINER.COOP.N_CTX has no effect on VPT" in out
+    assert "TRAINER.VPT" not in re.findall(r"\S+(?= has no effect)", out)
+
+
 def test_nothing_given(capsys):
     code, _, err = run([], capsys)
     assert code == 2 and "TRAINER.NAME (--trainer) is ''" in err and "DATASET.NAME" in err
@@ -167,6 +181,7 @@ def test_typo_in_every_flag(flag, capsys):
 
 def test_layout_of_a_missing_data_set(tmp_path, capsys):
     arguments = ["--root", tmp_path, "--output-dir", tmp_path / "out", "--trainer", "VPT"]
+    arguments += ["--backbone", "embedded"]
     arguments += ["--dataset-config-file", ROOT / "configs/datasets/oxford_pets.yaml"]
     code, _, err = run(arguments, capsys)
     assert code == 2

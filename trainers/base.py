@@ -26,7 +26,7 @@ from dassl.optim import build_optimizer
 from torch import Tensor
 
 from varprompt.clip_io import input_size, load_clip
-from varprompt.config import prompt_config
+from varprompt.config import prompt_config, without_effect
 from varprompt.encoding import view_loader
 from varprompt.errors import ConfigError
 from varprompt.features import FeatureCache
@@ -55,7 +55,10 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         Raises:
             ConfigError: everything that is wrong.
         """
-        self.prompt_config = prompt_config(cfg, type(self).__name__)
+        name = type(self).__name__
+        self.prompt_config = prompt_config(cfg, name)
+        for key in without_effect(cfg, name):
+            self.note(f"{key} has no effect on {name}")
         if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
         if cfg.TRAIN.DETERMINISTIC:

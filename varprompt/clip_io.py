@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import urllib.error
@@ -165,12 +166,25 @@ def _inert(path: Path) -> io.BytesIO:
     return copy
 
 
+def check_backbone(name: str) -> None:
+    """Whether `load_clip` knows `name`.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    names = ["embedded", *clip_module().clip._MODELS]
+    if name not in names:
+        near = difflib.get_close_matches(name.upper().replace("_", "-"), names, 1, 0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(
+            f"backbone {name!r} is unknown; choose from {', '.join(names)} (MODEL.BACKBONE.NAME), "
+            f"or give a file in MODEL.BACKBONE.PATH{hint}"
+        )
+
+
 def _openai_file(name: str) -> str:
+    check_backbone(name)
     clip = clip_module().clip
-    if name not in clip._MODELS:
-        allowed = ", ".join(["embedded", *clip._MODELS])
-        raise ConfigError(f"backbone {name!r} is unknown; choose from {allowed} "
-                          "(MODEL.BACKBONE.NAME), or give a file in MODEL.BACKBONE.PATH")
     cache = Path.home() / ".cache" / "clip"
     url = clip._MODELS[name]
     target = cache / url.rpartition("/")[2]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from yacs.config import CfgNode
@@ -20,6 +22,7 @@ __all__ = ["ConfigError", "PromptConfig", "extend_cfg", "prompt_config"]
 RESIDUALS = ("shared", "per_token")
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 MOST_SAMPLES = 10**5
+_FOR_ALL = "TRAINER.VPT.MEM_BUDGET"  # every trainer has a text tower
 
 
 def _defaults() -> dict[str, Any]:
@@ -111,9 +114,7 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
         ConfigError: everything that is wrong, at once, in Dassl's options too.
     """
     problems = dassl_problems(cfg)
-    node_name = "VPT" if trainer.startswith("VPT") else "COOP"
-    if trainer == "CoCoOp":
-        node_name = "COCOOP"
+    node_name = _node_name(trainer)
     node = cfg.TRAINER[node_name]
     where = f"TRAINER.{node_name}"
     words = node.CTX_INIT.replace("_", " ").strip()
@@ -140,6 +141,19 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
     if problems:
         raise ConfigError(problems)
     return PromptConfig(**common)
+
+
+def without_effect(cfg: CfgNode, trainer: str) -> list[str]:
+    """Keys of other trainers that were changed; `trainer` does not read them."""
+    others = {"VPT", "COOP", "COCOOP"} - {_node_name(trainer)}
+    keys = [key for key in _defaults() if key.split(".")[1] in others and key != _FOR_ALL]
+    return [key for key in keys if reduce(getitem, key.split("."), cfg) != _defaults()[key]]
+
+
+def _node_name(trainer: str) -> str:
+    if trainer == "CoCoOp":
+        return "COCOOP"
+    return "VPT" if trainer.startswith("VPT") else "COOP"
 
 
 def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, Any]:
