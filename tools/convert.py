@@ -1,6 +1,6 @@
 """Prompt checkpoints from this project's layout to CoOp's and back.
 
-python -m tools.convert IN OUT --to coop|ours
+python tools/convert.py IN OUT --to coop|ours
 
 CoOp's files (also CoCoOp's and those of the authors' VPT) need no conversion to be loaded here.
 Written for them are the learned values only: their loaders make the class-name embeddings anew.
@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from varprompt import checkpoint
-from varprompt.errors import CheckpointError, VarPromptError
-from varprompt.learner_state import CLASS_BUFFERS, name_here, name_there
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from varprompt import checkpoint  # noqa: E402
+from varprompt.errors import CheckpointError, VarPromptError  # noqa: E402
+from varprompt.learner_state import CLASS_BUFFERS, name_here, name_there  # noqa: E402
 
 
 def convert(state: dict[str, Any], to: str) -> dict[str, Any]:
@@ -66,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", choices=("coop", "ours"), required=True)
     args = parser.parse_args(argv)
     try:
+        if Path(args.source).is_dir():
+            raise CheckpointError(f"{args.source} is a folder; give a file, model.pth.tar-EPOCH")
         state = checkpoint.read(args.source)
         if "ctx" not in state.get("state_dict", {}):
             raise CheckpointError(f"{args.source} is no prompt checkpoint: it holds no context")

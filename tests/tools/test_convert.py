@@ -1,5 +1,9 @@
 """Checkpoints in CoOp's layout and back."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import NAMES, prompted
@@ -7,6 +11,8 @@ from test_learner_state import CONFIGS, LAYOUTS, foreign, load
 
 from tools.convert import main
 from varprompt import checkpoint
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -51,7 +57,22 @@ def test_without_counterpart(name, tmp_path, capsys):
 
 def test_bad_files(tmp_path, capsys):
     checkpoint.write({"state_dict": {"fc": torch.ones(1)}}, tmp_path / "other")
-    for source, message in (("none", "does not exist"), ("other", "is no prompt checkpoint")):
+    (tmp_path / "folder").mkdir()
+    for source, message in (
+        ("none", "does not exist"),
+        ("other", "is no prompt checkpoint"),
+        ("folder", "is a folder; give a file, model.pth.tar-EPOCH"),
+    ):
         assert main([str(tmp_path / source), str(tmp_path / "out"), "--to", "coop"]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("call", [["tools/convert.py"], ["-m", "tools.convert"]])
+def test_both_ways_to_call_it(call, tmp_path):
+    source, target = tmp_path / "in", tmp_path / "out"
+    checkpoint.write({"state_dict": {"ctx": torch.ones(3, 5)}}, source)
+    command = [sys.executable, *call, source, target, "--to", "coop"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert torch.equal(checkpoint.read(target)["state_dict"]["ctx"], torch.ones(3, 5))
