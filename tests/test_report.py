@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -404,14 +405,39 @@ def test_csv_is_for_machines():
 def test_latex_is_balanced_and_escaped():
     text = to_latex(SAMPLE)
     assert r"\caption{A \& B}" in text and r"\textbf{Set\_1}" in text
-    assert r"VPT & $80.12_{\pm 1.50}$ & $70.00$ (1 of 3 seeds) \\" in text
+    assert r"VPT & $80.12_{\pm 1.50}$ & $70.00^{(1)}$ \\" in text
+    assert r"VPT & missing & $60.00_{\pm 0.25}$ \\" in text
+    assert "\\noindent (1) 1 of 3 seeds.\\par\n\\noindent note $\\pm$ one\\par\n" in text
     assert r"\textit{CoOp (published)} & $82.00$ & - \\" in text
     assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
-    body = [
-        line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line
-    ]
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {2}
     assert escape("a_b & 5 % ±") == r"a\_b \& 5 \% $\pm$"
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+@pytest.mark.parametrize("leave_out", [0, 9])
+def test_latex_compiles_and_fits_its_pages(output, tmp_path, leave_out):
+    methods = ("VPT/vit_b16_c4_ep10", "VPT/vit_b16_c4_ep50", "CoOp/c", "CoCoOp/c")
+    for i, tail in enumerate(methods):
+        for dataset in list(ELEVEN)[: 11 - leave_out + i]:
+            for seed in (1, 2, 3):
+                output.halves(dataset, f"{tail}/seed{seed}", 70.0 + seed, 60.0)
+                output.json(f"evaluation/{tail}_16shots/{dataset}/seed{seed}", 60.0 + seed)
+        output.json(f"evaluation/{tail}_16shots/imagenet_a/seed{seed}", 60.0)
+    tables = output.tables()
+    assert set(tables) == {"base2new", "cross_dataset", "domain"}
+    for name, table in tables.items():
+        text = to_latex(table)
+        use = text.splitlines()[0].removeprefix("% ")
+        document = rf"\documentclass{{article}}{use}\begin{{document}}{text}\end{{document}}"
+        (tmp_path / f"{name}.tex").write_text(document)
+        command = ["pdflatex", "-interaction=nonstopmode", f"{name}.tex"]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout
+        assert "Float too large" not in run.stdout
+        widths = re.findall(r"Overfull \\hbox \((.+?)pt too wide\)", run.stdout)
+        assert all(float(width) < 5 for width in widths), (name, widths)
 
 
 def test_text_fits_its_terminal():

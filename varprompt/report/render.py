@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Mapping
 from itertools import groupby
 
-from .cells import Cell
+from .cells import MISSING, NOT_KNOWN, Cell
 from .tables import Row, Table
 
 _UNLIMITED = 1000  # columns
+_NARROW = 5  # columns that an upright page of LaTeX holds
+_LANDSCAPE = r"\begin{landscape}\fontsize{6}{8}\selectfont\setlength{\tabcolsep}{1pt}"
+_IN_CELL = ("", MISSING.note, NOT_KNOWN.note)  # notes short enough for a cell of LaTeX
 
 
 def to_text(table: Table, width: int | None = None, color: bool = False) -> str:
@@ -67,22 +71,32 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs tabular in a table environment; published rows are in italics."""
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}"]
-    lines.append(rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}")
-    lines += [r"\toprule", _row_of(["Method", *map(escape, table.columns)])]
-    for section, rows in groupby(table.rows, key=lambda row: row.section):
-        lines.append(r"\midrule")
+    """A booktabs longtable, which goes on over pages; published rows are in italics.
+
+    What is incomplete stands below the table, behind a number in brackets: in the cells it would
+    make the columns too wide for a page. A table of many columns lies on its side.
+    """
+    notes = dict.fromkeys(cell.note for row in table.rows for cell in row.cells)
+    marks = {note: i for i, note in enumerate((n for n in notes if n not in _IN_CELL), 1)}
+    wide = len(table.columns) > _NARROW
+    lines = [rf"% \usepackage{{booktabs,longtable{',pdflscape' * wide}}}"]
+    lines.append(_LANDSCAPE if wide else r"\begingroup")
+    lines.append(rf"\begin{{longtable}}{{l{'r' * len(table.columns)}}}")
+    lines += [rf"\caption{{{escape(table.title)}}} \\", r"\toprule"]
+    lines += [_row_of(["Method", *map(escape, table.columns)]), r"\midrule", r"\endhead"]
+    for i, (section, rows) in enumerate(groupby(table.rows, key=lambda row: row.section)):
+        lines += [r"\midrule"] * (i > 0)
         if section:
             span = rf"\multicolumn{{{len(table.columns) + 1}}}{{l}}"
-            lines.append(rf"{span}{{\textbf{{{escape(section)}}}}} \\")
+            lines.append(rf"{span}{{\textbf{{{escape(section)}}}}} \\*")
         for row in rows:
             name = escape(row.method)
             words = [rf"\textit{{{name}}}" if row.published else name]
-            lines.append(_row_of([*words, *map(_latex_cell, row.cells)]))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {escape(note)}" for note in table.notes]
-    return "\n".join([*lines, r"\end{table}", ""])
+            lines.append(_row_of([*words, *(_latex_cell(cell, marks) for cell in row.cells)]))
+    lines += [r"\bottomrule", r"\end{longtable}", r"\footnotesize\raggedright"]
+    below = [f"({number}) {note}." for note, number in marks.items()] + table.notes
+    lines += [rf"\noindent {escape(note)}\par" for note in below]
+    return "\n".join([*lines, r"\end{landscape}" if wide else r"\endgroup", ""])
 
 
 def plain(cell: Cell) -> str:
@@ -99,12 +113,12 @@ def escape(text: str) -> str:
     return text.replace("±", r"$\pm$").replace("95 \\%", r"95~\%")
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: Cell, marks: Mapping[str, int]) -> str:
+    mark = f"^{{({marks[cell.note]})}}" if cell.note in marks else ""
     if cell.mean is None:
-        return escape(cell.note)
+        return f"-${mark}$" if mark else cell.note
     half = "" if cell.half is None else rf"_{{\pm {cell.half:.2f}}}"
-    note = f" ({escape(cell.note)})" if cell.note else ""
-    return f"${cell.mean:.2f}{half}${note}"
+    return f"${cell.mean:.2f}{half}{mark}$"
 
 
 def _values(cell: Cell, row: Row) -> list[str]:
