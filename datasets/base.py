@@ -27,6 +27,20 @@ def google_drive(file_id: str) -> str:
     return f"https://drive.google.com/file/d/{file_id}/view"
 
 
+class MissingError(DataError):
+    """A file or folder that does not exist.
+
+    Attributes:
+        what: the line that names it.
+        near: path of what looks like it and may be meant, '' = nothing does.
+    """
+
+    def __init__(self, what: str, near: str, advice: list[str]):
+        self.what = f"{what}; is {near} meant?" if near else what
+        self.near = near
+        super().__init__("\n".join([self.what, *advice]))
+
+
 class FewShotDataset(DatasetBase):
     """A data set in CoOp's layout, with CoOp's splits, few-shot choice and class halves.
 
@@ -39,6 +53,7 @@ class FewShotDataset(DatasetBase):
         image_dir: folder of the images inside it, '' = itself; absolute in an instance.
         split_file: name of the split JSON inside ``dataset_dir``, '' = there is none.
         sources: what the folder holds (folders end with '/') and where each comes from.
+        only_without_split: the sources that are not needed where the split file is.
         sizes: published numbers of train, val and test images, None = not published.
         n_classes: published number of classes.
         test_only: there is no training list: the test list stands in, never subsampled.
@@ -49,6 +64,7 @@ class FewShotDataset(DatasetBase):
     image_dir: str = ""
     split_file: str = ""
     sources: dict[str, str] = {}
+    only_without_split: tuple[str, ...] = ()
     sizes: tuple[int | None, int | None, int | None] = (None, None, None)
     n_classes: int | None = None
     test_only: bool = False
@@ -94,7 +110,7 @@ class FewShotDataset(DatasetBase):
         split.
 
         Raises:
-            DataError: in the default, which explains what is missing and where to get it.
+            MissingError: in the default, which explains what is missing and where to get it.
         """
         raise self.missing(self.split_file)
 
@@ -119,28 +135,35 @@ class FewShotDataset(DatasetBase):
         """Return ``path``, taken relative to ``dataset_dir``, if it exists.
 
         Raises:
-            DataError: if it does not.
+            MissingError: if it does not.
         """
         if not os.path.exists(os.path.join(self.dataset_dir, path)):
             raise self.missing(path)
         return os.path.join(self.dataset_dir, path)
 
-    def missing(self, path: str) -> DataError:
+    def missing(self, path: str) -> MissingError:
         """Return the error that says what is missing, what looks like it, and where to get it."""
-        path, near = os.path.normpath(os.path.join(self.dataset_dir, path)), None
+        path, near = os.path.normpath(os.path.join(self.dataset_dir, path)), ""
         parent = os.path.dirname(path)
         if os.path.isdir(parent):
             plain = {name.lower().replace("_", "-"): name for name in sorted(os.listdir(parent))}
             wanted = os.path.basename(path).lower().replace("_", "-")
-            near = next(iter(difflib.get_close_matches(wanted, plain, n=1)), None)
-        lines = [f"{type(self).__name__}: {path} does not exist"]
-        if near:
-            lines[0] += f"; is {os.path.join(parent, plain[near])} meant?"
+            for name in difflib.get_close_matches(wanted, plain, n=1):
+                near = os.path.join(parent, plain[name])
+        advice = []
         if self.sources:
-            lines += ["Expected (DATASETS.md has the details):", f"  {self.dataset_dir}/"]
-            lines += [f"    {name:<34} {source}" for name, source in self.sources.items()]
-        lines.append(f"The folder above it is DATASET.ROOT (--root), now {self.root}")
-        return DataError("\n".join(lines))
+            advice = ["Expected (DATASETS.md has the details):", f"  {self.dataset_dir}/"]
+            advice += [
+                f"    {name:<34} {source}"
+                + (" (only needed without the split file)" * (name in self.only_without_split))
+                for name, source in self.sources.items()
+            ]
+        what = f"{type(self).__name__}: {path} does not exist"
+        return MissingError(what, near, [*advice, self.origin()])
+
+    def origin(self) -> str:
+        """Return the sentence that says which option the folder comes from."""
+        return f"The folder above it is DATASET.ROOT (--root), now {self.root}"
 
     def _full_split(self) -> Split:
         """Return the checked lists, before any choice."""

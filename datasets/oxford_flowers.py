@@ -25,6 +25,7 @@ class OxfordFlowers(FewShotDataset):
         "cat_to_name.json": google_drive("1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"),
         "split_zhou_OxfordFlowers.json": google_drive("1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
     }
+    only_without_split = ("imagelabels.mat", "cat_to_name.json")
     sizes = (4093, 1633, 2463)
     n_classes = 102
 

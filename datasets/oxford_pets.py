@@ -22,6 +22,7 @@ class OxfordPets(FewShotDataset):
         "annotations/": f"{VGG}/annotations.tar.gz",
         "split_zhou_OxfordPets.json": google_drive("1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
     }
+    only_without_split = ("annotations/",)
     sizes = (2944, 736, 3669)
     n_classes = 37
 

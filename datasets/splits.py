@@ -76,13 +76,15 @@ def read_split(path: str) -> Split:
         DataError: if the file is not JSON or not a split; every bad entry is reported.
     """
     content = read_json(path)
-    parts = {}
+    parts = dict.fromkeys(Split._fields)
     if isinstance(content, dict):
-        parts = {part: content.get(part) for part in Split._fields}
-    if not parts or not all(isinstance(entries, list) for entries in parts.values()):
+        parts = {part: content.get(part) for part in parts}
+    absent = [repr(part) for part, entries in parts.items() if not isinstance(entries, list)]
+    if absent:
         raise DataError(
-            f"{path}: not a split file; expected an object with the lists 'train', 'val' and "
-            "'test', each of [image path, label, class name] entries"
+            f"{path}: not a split file: no list {', '.join(absent)}; expected an object with the "
+            "lists 'train', 'val' and 'test', each of [image path, label, class name] entries; "
+            "'val' may be empty: []"
         )
     problems = Problems()
     split = Split(*(_read_part(part, entries, problems) for part, entries in parts.items()))

@@ -10,6 +10,7 @@ from .rules import split_80_20
 from .splits import Item, Split
 
 KRAUSE = "https://ai.stanford.edu/~jkrause"
+COPIES = "https://github.com/pytorch/vision/issues/7545"  # Krause's pages were reported dead
 
 
 @DATASET_REGISTRY.register()
@@ -19,12 +20,13 @@ class StanfordCars(FewShotDataset):
     dataset_dir = "stanford_cars"
     split_file = "split_zhou_StanfordCars.json"
     sources = {
-        "cars_train/": f"{KRAUSE}/car196/cars_train.tgz",
-        "cars_test/": f"{KRAUSE}/car196/cars_test.tgz",
+        "cars_train/": COPIES,
+        "cars_test/": COPIES,
         "devkit/": f"{KRAUSE}/cars/car_devkit.tgz",
         "cars_test_annos_withlabels.mat": f"{KRAUSE}/car196/cars_test_annos_withlabels.mat",
         "split_zhou_StanfordCars.json": google_drive("1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
     }
+    only_without_split = ("devkit/", "cars_test_annos_withlabels.mat")
     sizes = (6509, 1635, 8041)
     n_classes = 196
 

@@ -10,6 +10,7 @@ from .rules import split_80_20
 from .splits import Item, Split
 
 PRINCETON = "https://vision.princeton.edu/projects/2010/SUN"
+COPIES = "https://github.com/pytorch/vision/issues/9348"  # Princeton's files were reported dead
 
 
 @DATASET_REGISTRY.register()
@@ -20,12 +21,13 @@ class SUN397(FewShotDataset):
     image_dir = "SUN397"
     split_file = "split_zhou_SUN397.json"
     sources = {
-        "SUN397/": f"{PRINCETON}/SUN397.tar.gz",
+        "SUN397/": COPIES,
         "ClassName.txt": f"{PRINCETON}/download/Partitions.zip",
         "Training_01.txt": f"{PRINCETON}/download/Partitions.zip",
         "Testing_01.txt": f"{PRINCETON}/download/Partitions.zip",
         "split_zhou_SUN397.json": google_drive("1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
     }
+    only_without_split = ("ClassName.txt", "Training_01.txt", "Testing_01.txt")
     sizes = (15880, 3970, 19850)
     n_classes = 397
 

@@ -23,6 +23,7 @@ class UCF101(FewShotDataset):
         "UCF101TrainTestSplits-RecognitionTask.zip",
         "split_zhou_UCF101.json": google_drive("1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
     }
+    only_without_split = ("ucfTrainTestlist/",)
     sizes = (7639, 1898, 3783)
     n_classes = 101
 

@@ -91,6 +91,48 @@ def test_missing_folder(top, make_cfg):
         load(top.parent / "my_image", make_cfg)
 
 
+def test_class_folders_without_images_are_named(top, make_cfg):
+    for part in ("train", "val", "test"):
+        for name in ("Grand piano", "zz top"):
+            for file in (top / part / name).glob("[0-9]*"):
+                file.unlink()
+    with pytest.raises(DataError) as caught:
+        load(top, make_cfg)
+    text = "class folders without images: 2\n    train/Grand piano\n    train/zz top"
+    assert text in str(caught.value) and f"{top}: " in str(caught.value)
+
+
+def origin(path, make_cfg, root):
+    with pytest.raises(DataError) as caught:
+        load(path, make_cfg, root)
+    return str(caught.value).splitlines()[-1]
+
+
+def test_the_error_says_what_the_path_counts_from(top, make_cfg, monkeypatch):
+    monkeypatch.chdir(top.parent)
+    (top.parent / "data").mkdir()
+    told = "It comes from DATASET.PATH, now"
+    assert origin(top / "none", make_cfg, "data") == f"{told} {top}/none"
+    assert origin("none", make_cfg, "") == (
+        f"{told} none, relative to the working directory {top.parent}"
+    )
+    under = f"relative to DATASET.ROOT (--root), now {top.parent}/data"
+    assert origin("none", make_cfg, "data") == f"{told} none, {under}"
+    assert origin("my images", make_cfg, "data") == (
+        f"{told} my images, {under}; {top} exists: if it is meant, give it in full"
+    )
+
+
+@pytest.mark.parametrize("absent", [["val"], ["train", "test"]])
+def test_split_file_without_a_list(absent, top, make_cfg):
+    layouts.write_json(
+        top / "mine.json", {p: [] for p in ("train", "val", "test") if p not in absent}
+    )
+    with pytest.raises(DataError) as caught:
+        load(top / "mine.json", make_cfg)
+    assert f"no list {', '.join(map(repr, absent))}; expected" in str(caught.value)
+
+
 def test_config_file():
     text = (ROOT / "configs" / "datasets" / "custom.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text) == {"DATASET": {"NAME": "Folder"}}
