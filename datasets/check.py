@@ -15,19 +15,25 @@ from tqdm import tqdm
 from varprompt.config import extend_cfg
 from varprompt.errors import DataError
 from varprompt.images import read_rgb
+from varprompt.ranges import choice
 
-from . import COOP_DATASETS, Folder
-from .base import ATTENTION, FewShotDataset
+from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
+from .base import ATTENTION, FewShotDataset, MissingError
 
+KINDS = {kind.__module__.rpartition(".")[2]: kind for kind in (*COOP_DATASETS, Folder)}
+OTHER_SPELLINGS = {kind.__name__.lower(): name for name, kind in KINDS.items()}
+MADE_HERE = [kind.dataset_dir for kind in EMBEDDED_DATASETS]
+FOLDERS = {kind.dataset_dir for kind in (*COOP_DATASETS, *EMBEDDED_DATASETS)}
 HEADERS = ("data set", "folder", "classes", "train", "val", "test", "state")
 
 
 @dataclass
 class Finding:
-    """What was found of one data set."""
+    """What was found of one data set; ``state`` is "missing", "damaged" or ''."""
 
     kind: type[FewShotDataset]
     dataset: FewShotDataset | None = None
+    state: str = ""
     gaps: list[str] = field(default_factory=list)
 
     def row(self) -> list[str]:
@@ -41,7 +47,7 @@ class Finding:
                 f"{g:,}" if w in (None, g) else f"{g:,} of {w:,}"
                 for g, w in zip(got, wanted, strict=True)
             ]
-        state = "complete" if not self.gaps else "see below" if self.dataset else "missing"
+        state = self.state or ("see below" if self.gaps else "complete")
         return [self.kind.__name__, self.kind.dataset_dir, *cells, state]
 
 
@@ -55,20 +61,32 @@ def config_for(data: str):
 
 def inspect(kind: type[FewShotDataset], data: str) -> Finding:
     """Load one data set and note every gap with the step that closes it."""
+    folder = os.path.join(data, kind.dataset_dir)
     finding, log = Finding(kind), io.StringIO()
     try:
         with contextlib.redirect_stdout(log):
             finding.dataset = kind(config_for(data))
+    except MissingError as error:
+        steps = missing_sources(kind, folder)
+        misnamed = error.near and os.path.basename(error.near) not in FOLDERS
+        finding.gaps = [error.what, *steps] if misnamed or not steps else steps
+        finding.state = "" if misnamed or os.path.exists(folder) else "missing"
     except DataError as error:
-        folder = os.path.join(data, kind.dataset_dir)
-        finding.gaps = [
-            f"get {name} from {source} into {folder}"
-            for name, source in kind.sources.items()
-            if kind.dataset_dir and not os.path.exists(os.path.join(folder, name))
-        ]
-        finding.gaps.append(str(error))
+        finding.state = "damaged"
+        finding.gaps = [str(error), *missing_sources(kind, folder)]
     finding.gaps += [line for line in log.getvalue().splitlines() if line.startswith(ATTENTION)]
     return finding
+
+
+def missing_sources(kind: type[FewShotDataset], folder: str) -> list[str]:
+    """Return the steps that get what a folder lacks of the official data set."""
+    return [
+        f"get {name} from {source} into {folder}"
+        for name, source in kind.sources.items()
+        if kind.dataset_dir  # a folder of one's own has no sources
+        and name not in kind.only_without_split
+        and not os.path.exists(os.path.join(folder, name))
+    ]
 
 
 def decode_all(finding: Finding) -> None:
@@ -92,45 +110,62 @@ def _problem(path: str) -> str:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Return the arguments; ``kinds`` holds the classes of the data sets asked for."""
-    by_name = {kind.__module__.rpartition(".")[2]: kind for kind in (*COOP_DATASETS, Folder)}
+    """Return the arguments; ``names`` are keys of KINDS."""
     parser = argparse.ArgumentParser(
         prog="python -m datasets.check",
         description=__doc__,
-        epilog="Exit code: 0 if everything asked for is complete, else 1. "
-        "DATASETS.md says how to get each data set.",
+        epilog="Exit code: 0 if everything asked for is complete, 1 if not, 2 if the arguments are "
+        "wrong. DATASETS.md says how to get each data set.",
     )
     parser.add_argument("data", help="folder of the data sets (--root); for 'folder' DATASET.PATH")
     parser.add_argument(
         "names",
         nargs="*",
+        default=[],
         metavar="name",
-        help=f"data sets, all of CoOp's if left out: {', '.join(by_name)}",
+        help=f"data sets, all of CoOp's if left out: {', '.join(KINDS)}",
     )
     parser.add_argument("--images", action="store_true", help="decode every image (slow)")
     args = parser.parse_args(argv)
-    for kind in tuple(by_name.values()):
-        by_name[kind.__name__.lower()] = kind
-    unknown = [name for name in args.names if name.lower() not in by_name]
-    if unknown:
-        parser.error(f"unknown data sets {unknown}; choose from {sorted(by_name)}")
-    args.kinds = [by_name[name.lower()] for name in args.names] or list(COOP_DATASETS)
+    args.data = os.path.expanduser(args.data)
+    args.names = [OTHER_SPELLINGS.get(name.lower(), name.lower()) for name in args.names]
+    problems: list[str] = []
+    if not os.path.exists(args.data) or (os.path.isfile(args.data) and args.names != ["folder"]):
+        problems.append(f"{args.data} is no folder; give the one that holds the data sets")
+    for name in args.names:
+        if name in MADE_HERE:
+            problems.append(f"{name} is made on first use: there is nothing to check")
+        else:
+            choice(name, KINDS, "data set", problems)
+    if problems:
+        parser.error("; ".join(problems))
     return args
+
+
+def report(findings: list[Finding], named: bool) -> str:
+    """Return the table and the gaps; data sets that nobody named get one line if missing."""
+    lines = [tabulate([finding.row() for finding in findings], HEADERS)]
+    for finding in findings:
+        if finding.gaps and (named or finding.state != "missing"):
+            lines += [f"\n{finding.kind.__name__}", *(f"- {gap}" for gap in finding.gaps)]
+    if not named and any(finding.state == "missing" for finding in findings):
+        lines.append(
+            "\nDATASETS.md says where to get what is missing; so does this command if you name it:"
+            "\npython -m datasets.check DATA dtd"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print the table and the gaps; return the exit code."""
     args = parse_args(argv)
-    findings = [inspect(kind, args.data) for kind in args.kinds]
+    findings = [inspect(KINDS[name], args.data) for name in args.names]
+    findings = findings or [inspect(kind, args.data) for kind in COOP_DATASETS]
     if args.images:
         for finding in findings:
             if finding.dataset:
                 decode_all(finding)
-    lines = [tabulate([finding.row() for finding in findings], HEADERS)]
-    for finding in findings:
-        if finding.gaps:
-            lines += [f"\n{finding.kind.__name__}", *(f"- {gap}" for gap in finding.gaps)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(report(findings, bool(args.names)))
     return int(any(finding.gaps for finding in findings))
 
 

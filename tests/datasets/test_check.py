@@ -45,13 +45,80 @@ def test_everything_complete(tmp_path, as_published, capsys):
     assert "see below" not in out and "ATTENTION" not in out
 
 
+def gaps_of(text):
+    return [line for line in text.splitlines() if line.startswith("- ")]
+
+
 def test_nothing_there(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     out = capsys.readouterr().out
     for kind in COOP_DATASETS:
         assert row_of(kind.__name__, out).endswith("missing")
-        for name, source in kind.sources.items():
-            assert f"- get {name} from {source} into {tmp_path}/{kind.dataset_dir}" in out
+    assert len(out.splitlines()) < 24 and "python -m datasets.check DATA dtd" in out
+
+
+def test_steps_for_what_is_named(tmp_path, capsys):
+    (tmp_path / "imagenet").mkdir()  # is not what is meant by imagenetv2
+    for kind in COOP_DATASETS[1:]:
+        assert main([str(tmp_path), kind.__name__]) == 1
+        out = capsys.readouterr().out
+        assert row_of(kind.__name__, out).endswith("missing")
+        assert gaps_of(out) == [
+            f"- get {name} from {source} into {tmp_path}/{kind.dataset_dir}"
+            for name, source in kind.sources.items()
+            if name not in kind.only_without_split
+        ]
+
+
+def test_a_misspelt_folder_is_named(tmp_path, capsys):
+    (tmp_path / "Oxford-Pets").mkdir()
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert row_of("OxfordPets", out).endswith("see below")
+    assert gaps_of(out)[0].endswith(f"does not exist; is {tmp_path}/Oxford-Pets meant?")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("OxfordPets", ["annotations"]), ("UCF101", ["ucfTrainTestlist"]),
+     ("StanfordCars", ["devkit", "cars_test_annos_withlabels.mat"]),
+     ("OxfordFlowers", ["imagelabels.mat", "cat_to_name.json"]),
+     ("SUN397", ["ClassName.txt", "Training_01.txt", "Testing_01.txt"])],
+)  # fmt: skip
+def test_only_the_split_is_asked_for_where_it_is_missing(name, parts, tmp_path, capsys):
+    top = layouts.make(name, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    for part in parts:
+        (top / part).rename(tmp_path / "elsewhere" / part)
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    kind = DATASET_REGISTRY.get(name)
+    source = kind.sources[kind.split_file]
+    assert gaps_of(out) == [f"- get {kind.split_file} from {source} into {top}"]
+    assert row_of(name, out).endswith("see below")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "not a readable JSON file"), ('{"train": [], "test": []}', "no list 'val'")],
+)
+def test_broken_split_file_is_damaged(content, reason, tmp_path, as_published, capsys):
+    split = as_published("EuroSAT", tmp_path) / "split_zhou_EuroSAT.json"
+    split.write_text(content)
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert row_of("EuroSAT", out).endswith("damaged")
+    (gap,) = gaps_of(out)
+    assert gap.startswith(f"- {split}: ") and reason in gap
+
+
+def test_data_that_is_no_folder(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for name in ("nope", "file"):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(tmp_path / name)])
+        out, err = capsys.readouterr()
+        assert not out and err.count(f"{tmp_path / name} is no folder") == 1
 
 
 def test_only_what_was_asked_for_counts(tmp_path, as_published, capsys):
@@ -118,10 +185,24 @@ def test_own_folder(tmp_path, capsys):
     assert "no images: 1\n    test" in capsys.readouterr().out
 
 
-def test_unknown_names_are_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("flowers", "did you mean 'oxford_flowers'?"), ("OxfordPet", "did you mean 'oxford_pets'?"),
+     ("digits", "digits is made on first use: there is nothing to check")],
+)  # fmt: skip
+def test_unknown_names_are_refused(name, message, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path), "cifar10"])
-    assert "unknown data sets ['cifar10']; choose from ['caltech101'" in capsys.readouterr().err
+        main([str(tmp_path), name, "cifar10"])
+    err = capsys.readouterr().err
+    assert message in err
+    assert "data set is 'cifar10'; choose from imagenet, caltech101, oxford_pets, stan" in err
+    assert "stanfordcars" not in err
+
+
+def test_without_arguments_only_data_is_missed(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err.endswith("required: data\n")
 
 
 def test_help(capsys):
