@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from varprompt.report.logs import TEST_BEGINS, TRAINING_ENDS, logs_of, result_in
+from varprompt.report.pipe import run_quietly
 
 
 @dataclass(frozen=True)
@@ -160,4 +161,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_quietly(main))

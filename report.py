@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from varprompt.report.figures import write_figures
+from varprompt.report.pipe import run_quietly
 from varprompt.report.render import to_csv, to_latex, to_markdown, to_text
 from varprompt.report.runs import find_runs
 from varprompt.report.tables import Table, all_tables
@@ -55,6 +56,19 @@ def write_all(tables: list[Table], folder: Path) -> list[Path]:
     return [*texts, *write_figures(tables, folder)]
 
 
+def nothing_found(directory: str, wanted: list[str] | None, known: list[str]) -> str:
+    """Why there is nothing to print, and what there is or what to do."""
+    what = f"the tables asked for ({', '.join(wanted)})" if wanted else "a table"
+    if known:
+        advice = f"there are results for {', '.join(known)}"
+    else:
+        advice = (
+            "runs lie in folders such as base2new/train_base/DATASET/shots_16/TRAINER/CFG/seed1 "
+            "(written by scripts/vpt/*.sh)"
+        )
+    return f"no results for {what} in {directory}; {advice}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 when there was something to report."""
     args = parser().parse_args(argv)
@@ -64,15 +78,14 @@ def main(argv: list[str] | None = None) -> int:
     found = find_runs(args.directory)
     for problem in found.problems:
         print(problem, file=sys.stderr)
-    tables = all_tables(found.runs, args.seeds, not args.no_published)
-    tables = [table for table in tables if not args.tables or table.name in args.tables]
+    known = all_tables(found.runs, args.seeds, not args.no_published)
+    tables = [table for table in known if not args.tables or table.name in args.tables]
     if not tables:
-        print(
-            f"no results for a table in {args.directory}; runs lie in folders such as "
-            "base2new/train_base/DATASET/shots_16/TRAINER/CFG/seed1 (written by scripts/vpt/*.sh)",
-            file=sys.stderr,
-        )
+        print(nothing_found(args.directory, args.tables, [t.name for t in known]), file=sys.stderr)
         return 1
+    if args.write:
+        for path in write_all(tables, Path(args.write)):
+            print(path, file=sys.stderr)
     on_screen = sys.stdout.isatty()
     for table in tables:
         if args.format == "text":
@@ -80,11 +93,8 @@ def main(argv: list[str] | None = None) -> int:
             print(to_text(table, width, on_screen))
         else:
             print(PRINTED[args.format](table))
-    if args.write:
-        for path in write_all(tables, Path(args.write)):
-            print(path, file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_quietly(main))

@@ -152,3 +152,11 @@ def test_started_as_a_script_from_elsewhere(tmp_path):
     command = [sys.executable, str(ROOT / "parse_test_res.py"), "."]
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert out.startswith("Parsing files in .\nfile: ./seed1/log.txt. accuracy: 45.00%. \n===\n")
+
+
+def test_reader_that_stops_early_is_no_error(tmp_path):
+    train_log(tmp_path / "seed1", 45.0)
+    script = f"{sys.executable} {ROOT / 'parse_test_res.py'} {tmp_path}"
+    command = f"exec 3>&1; {{ {script}; echo $? >&3; }} | true"
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("1\n", "")

@@ -508,7 +508,21 @@ def test_nothing_to_report(output, monkeypatch, capsys, arguments):
     monkeypatch.chdir(output.root)
     assert report.main(arguments) == 1
     out, err = capsys.readouterr()
-    assert out == "" and ("is not a folder" in err or "no results for a table" in err)
+    assert out == "" and ("is not a folder" in err or "no results for" in err)
+
+
+def test_tables_asked_for_are_named_when_there_are_none(output, capsys):
+    output.halves("dtd", "VPT/c/seed1", 80.0, 60.0)
+    assert report.main([str(output.root), "--tables", "cross_dataset", "domain"]) == 1
+    said = f"the tables asked for (cross_dataset, domain) in {output.root}; there are results for"
+    assert capsys.readouterr().err == f"no results for {said} base2new\n"
+
+
+def test_reader_that_stops_early_is_no_error(output):
+    output.halves("dtd", "VPT/c/seed1", 80.0, 60.0)
+    command = f"exec 3>&1; {{ {sys.executable} report.py {output.root}; echo $? >&3; }} | true"
+    run = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("1\n", "")
 
 
 def test_needs_neither_torch_nor_a_display(output):
