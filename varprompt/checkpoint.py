@@ -43,8 +43,10 @@ def write_atomic(
         if before is not None and path.exists():
             os.replace(path, before)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk
+            error.filename = str(path)
         raise
 
 
