@@ -130,8 +130,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args.data = os.path.expanduser(args.data)
     args.names = [OTHER_SPELLINGS.get(name.lower(), name.lower()) for name in args.names]
     problems: list[str] = []
-    if not os.path.exists(args.data) or (os.path.isfile(args.data) and args.names != ["folder"]):
-        problems.append(f"{args.data} is no folder; give the one that holds the data sets")
+    if not os.path.exists(args.data):
+        problems.append(f"{args.data} does not exist; give the folder that holds the data sets")
+    elif os.path.isfile(args.data) and args.names != ["folder"]:
+        problems.append(f"{args.data} is a file; give the folder that holds the data sets")
     for name in args.names:
         if name in MADE_HERE:
             problems.append(f"{name} is made on first use: there is nothing to check")

@@ -114,11 +114,12 @@ def test_broken_split_file_is_damaged(content, reason, tmp_path, as_published, c
 
 def test_data_that_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").touch()
-    for name in ("nope", "file"):
+    for name, problem in (("nope", "does not exist"), ("file", "is a file")):
         with pytest.raises(SystemExit, match="2"):
             main([str(tmp_path / name)])
         out, err = capsys.readouterr()
-        assert not out and err.count(f"{tmp_path / name} is no folder") == 1
+        assert not out and f"error: {tmp_path / name} {problem}; give the folder" in err
+        assert len(err.splitlines()) == 2  # usage and error
 
 
 def test_only_what_was_asked_for_counts(tmp_path, as_published, capsys):
