@@ -94,10 +94,13 @@ def run(args: argparse.Namespace) -> int:
 
     import datasets  # noqa: F401  registers the data sets
     import trainers.baselines  # noqa: F401  registers the trainers
+    from trainers.state import model_file
     from varprompt.runfolder import kept_seed, sole_user
     from varprompt.runlog import tee_stdout
 
     check_run(cfg, args)
+    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+        model_file(args.model_dir, args.load_epoch)  # there is one to test
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     with sole_user(cfg.OUTPUT_DIR):
@@ -168,13 +171,11 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: unknown trainer, data set or CLIP, options that do not fit.
-        CheckpointError: there is no model to test.
     """
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
     from trainers.base import PromptTrainer
-    from trainers.state import model_file
     from varprompt.clip_io import check_backbone
     from varprompt.config import ConfigError, prompt_config
     from varprompt.ranges import choice
@@ -209,8 +210,6 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
-        model_file(args.model_dir, args.load_epoch)
 
 
 def already_done(cfg: Any, args: argparse.Namespace) -> bool:
