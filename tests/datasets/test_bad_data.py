@@ -186,6 +186,8 @@ def test_missing_data_folder_shows_the_layout_and_what_looks_like_it(tmp_path, m
     for part in ("DATASETS.md", "images/", "annotations/", "split_zhou_OxfordPets.json", "--root",
                  "https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz"):  # fmt: skip
         assert part in text
+    marked = [line for line in text.splitlines() if "(only needed without the split file)" in line]
+    assert [line.split()[0] for line in marked] == ["annotations/"]
 
 
 def test_missing_root(tmp_path, make_cfg):
