@@ -4,9 +4,9 @@
     python report.py output --write tables         as Markdown, CSV, LaTeX and PNG in tables/
 
 Runs are found by CoOp's folder layout, whoever wrote them: this project, CoOp, CoCoOp, MaPLe or the
-authors' VPT code. Their results.json is read, or else their log.txt. Published figures stand in
-rows of their own and were not measured here. A run that is missing is called so, and no average
-hides it.
+authors' VPT code. Their results.json is read, or else their log.txt. In any other folder a
+results.json of this project will do. Published figures stand in rows of their own and were not
+measured here. A run that is missing is called so, and no average hides it.
 """
 
 from __future__ import annotations

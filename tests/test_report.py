@@ -191,6 +191,57 @@ def test_strange_places_and_second_copies_are_named(output):
     assert sum("says nothing about" in text for text in found.problems) == 1
 
 
+def says(dataset="Digits", seed=1, lr=0.06, trainer="VPT", path="''", **more) -> dict:
+    """What results.json says of its run."""
+    config = (
+        f"DATASET:\n  NAME: {dataset}\n  PATH: {path}\n  SOURCE_DOMAINS: []\nOPTIM:\n  LR: {lr}\n"
+        f"  STEPSIZE:\n  - -1\nOUTPUT_DIR: out{seed}\nRESUME: ''\nSEED: {seed}\nVERSION: 1\n"
+    )
+    run = {"trainer": trainer, "dataset": dataset, "subsample_classes": "all", "shots": 1}
+    return run | {"seed": seed, "config": config} | more
+
+
+def test_results_outside_of_the_layout_say_what_they_are(output):
+    output.json("digits", 50.0, **says())
+    output.json("again", 60.0, **says(seed=2))
+    output.json("faster", 70.0, **says(lr=0.1))
+    output.json("textures", 40.0, **says("DescribableTextures"))
+    output.json("pets", 42.0, **says("OxfordPets"))
+    output.json("mine", 43.0, **says("Folder", path="data/mine"))
+    output.json("zero", 30.0, **says(trainer="ZeroshotCLIP", checkpoint_sha256=""))
+    runs = {Path(run.file).parent.name: run for run in find_runs(output.root).runs}
+    names = ("digits", "digits", "digits", "dtd", "oxford_pets", "data/mine", "digits")
+    order = ("digits", "again", "faster", "textures", "pets", "mine", "zero")
+    assert [runs[folder].dataset for folder in order] == list(names)
+    same = runs["digits"]
+    assert (same.method.trainer, same.method.shots, same.source, same.part, same.seed) == (
+        "VPT", 1, "digits", "all", 1,
+    )  # fmt: skip
+    assert same.method == runs["again"].method == runs["textures"].method == runs["mine"].method
+    assert same.method != runs["faster"].method
+    assert (runs["zero"].seed, runs["zero"].source, runs["zero"].method.shots) == (None, "", 0)
+    table = output.tables()["fewshot"]
+    means = {r.method: r.cells[1].mean for r in table.rows if r.section == "digits"}
+    assert sorted(mean for mean in means.values() if mean) == [55.0, 70.0], means
+
+
+def test_test_elsewhere_of_a_checkpoint_is_not_called_trained_there(output):
+    output.json("transfer", 50.0, **says(checkpoint_sha256="ab"))
+    assert "on what it was trained" in find_runs(output.root).problems[0]
+    (output.root / "transfer/prompt_learner").mkdir()  # the best of its own models was tested
+    assert len(find_runs(output.root).runs) == 1
+
+
+@pytest.mark.parametrize(
+    "text, why", [("{", "not readable"), ("[1]", "not readable"), ('{"trainer": "VPT"}', "says 's")]
+)
+def test_results_outside_of_the_layout_that_do_not_say_it(output, text, why):
+    output.json("digits", 50.0)
+    (output.root / "digits/results.json").write_text(text)
+    found = find_runs(output.root)
+    assert found.runs == [] and why in found.problems[0]
+
+
 # ---------------------------------------------------------------- numbers
 
 

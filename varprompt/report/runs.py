@@ -1,16 +1,21 @@
-"""Finding the runs in a folder laid out as CoOp, CoCoOp, MaPLe, BPL and this project do."""
+"""Finding the runs in a folder laid out as CoOp, CoCoOp, MaPLe, BPL and this project do.
+
+In other folders those with a results.json of this project, which says what was run.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .logs import TEST_BEGINS, TRAINING_ENDS, logs_of, result_in
+from .published import ELEVEN, VARIANTS
 
 RESULTS = "results.json"
 _NAME = "[^/]+"
@@ -53,6 +58,8 @@ LAYOUTS = {
         ),
     )
 }
+# What may differ in the configurations (YAML) of runs of one method.
+_SET_PER_RUN = re.compile(r"^(?:DATASET|OUTPUT_DIR|RESUME|SEED):.*\n(?:[ -].*\n)*", re.MULTILINE)
 PARTS = {"base2new_train": "base", "base2new_test": "new"}
 
 
@@ -120,7 +127,7 @@ def _read(folder: str) -> Run | str:
     layout = ((kind, p.search(path), signals) for kind, (p, signals) in LAYOUTS.items())
     kind, match, signals = next((x for x in layout if x[1]), ("", None, ()))
     if match is None:
-        return f"{folder}: left out, its path says nothing about trainer, data set and seed"
+        return _self_described(folder)
     words = match.groupdict()
     dataset, part = words["dataset"], words.get("part") or PARTS.get(kind, "all")
     shots = int(words.get("shots") or 0)
@@ -131,6 +138,44 @@ def _read(folder: str) -> Run | str:
     seed = int(words["seed"]) if words.get("seed") else None
     run = Run(method, source, dataset, part, seed, {}, folder, True)
     return _with_result(run, signals)
+
+
+def _self_described(folder: str) -> Run | str:
+    """The run in a folder outside of every layout, from what its results.json says of itself."""
+    file = os.path.join(folder, RESULTS)
+    if not os.path.isfile(file):
+        return f"{folder}: left out, its path says nothing about trainer, data set and seed"
+    try:
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
+        trainer, part, config = (content[k] for k in ("trainer", "subsample_classes", "config"))
+        shots, seed = int(content["shots"]), int(content["seed"])
+        dataset = _dataset_of(content["dataset"], config)
+        settings = zlib.crc32(_SET_PER_RUN.sub("", config).encode())
+    except KeyError as error:
+        return f"{file}: left out, neither its path nor the file says {error}"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"{file}: left out, not readable ({error})"
+    method = Method(trainer, f"settings {settings:08x}", "", shots)
+    run = Run(method, dataset, dataset, part, seed, {}, folder, True)
+    if method.is_zeroshot:
+        run = replace(run, method=replace(method, shots=0), source="", seed=None)
+    elif part == "all" and content.get("checkpoint_sha256") and not _was_trained_in(folder):
+        return f"{file}: left out, neither its path nor the file says on what it was trained"
+    return _with_result(run, ())
+
+
+def _was_trained_in(folder: str) -> bool:
+    return os.path.isdir(os.path.join(folder, "prompt_learner"))
+
+
+def _dataset_of(name: str, config: str) -> str:
+    """A data set's name in CoOp's layout, from that of its class; for Folder, its path."""
+    path = re.search("^  PATH: (.+)$", config, re.MULTILINE)
+    if name == "Folder" and path:
+        return path[1]
+    known = {name.replace("_", ""): name for name in (*ELEVEN, *VARIANTS)}
+    known["describabletextures"] = "dtd"
+    return known.get(name.lower(), name.lower())
 
 
 def _with_result(run: Run, signals: Collection[str]) -> Run | str:
