@@ -531,6 +531,37 @@ def test_partial_averages_are_not_drawn(output):
     assert "CoOp" in [row.method for row in panels["DTD"]]
 
 
+def test_labels_of_a_figure_lie_inside_and_apart_and_intervals_are_named(output):
+    from varprompt.report import figures
+
+    for seed in (1, 2, 3):
+        for dataset in ("dtd", "oxford_pets"):  # on pets seven published points lie together
+            output.halves(dataset, f"VPT/c/seed{seed}", 79.0 + 2 * seed, 60.0 + seed)
+        output.json(f"dtd/VPT/c_16shots/seed{seed}", 60.0 + seed)
+    tables = output.tables()
+    panels = figures._panels(tables["base2new"], figures._both)
+    figure = figures.draw_base2new(panels, figures._styles(tables["base2new"]), [])
+    figure.draw_without_rendering()
+    assert len(figure.axes) == 2
+    for ax, (name, rows) in zip(figure.axes, panels, strict=True):
+        boxes = {text.get_text(): text.get_window_extent().extents for text in ax.texts}
+        curves = [box for text, box in boxes.items() if text.startswith("H=")]
+        names = [box for text, box in boxes.items() if not text.startswith("H=")]
+        left, bottom, right, top = ax.bbox.extents
+        for box in (*curves, *names):
+            assert left - 2 < box[0] and bottom - 2 < box[1], (name, boxes)
+            assert box[2] < right + 2 and box[3] < top + 2, (name, boxes)
+        assert curves and 3 <= len(names) <= sum(row.published for row in rows)
+        for i, one in enumerate(names):
+            assert not any(figures._overlap(one + [1, 1, -1, -1], other) for other in names[:i])
+    (legend,) = figure.legends
+    assert legend.get_title().get_text() == "bars: 95 % intervals over seeds"
+    panels = figures._panels(tables["fewshot"], figures._any)
+    styles = figures._styles(tables["fewshot"])
+    (legend,) = figures.draw_fewshot(panels, styles, tables["fewshot"].columns).legends
+    assert legend.get_title().get_text() == "bands: 95 % intervals over seeds"
+
+
 # ---------------------------------------------------------------- the command line
 
 

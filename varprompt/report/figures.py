@@ -50,6 +50,7 @@ def write_figures(tables: list[Table], folder: str | os.PathLike) -> list[Path]:
 def draw_base2new(panels: Panels, style: Style, columns: list[str]) -> Figure:
     """A panel a section: a point a method, published ones hollow; curves of equal H behind."""
     figure, axes = _grid(len(panels), 4.4 if len(panels) > 2 else 6.5)
+    named = []
     for ax, (name, rows) in zip(axes, panels, strict=True):
         points = [(row, *row.cells[:2]) for row in rows if _both(row)]
         texts = []
@@ -66,14 +67,17 @@ def draw_base2new(panels: Panels, style: Style, columns: list[str]) -> Figure:
                     ms=8, mec="white", mew=0.8, elinewidth=1, capsize=2, zorder=4, label=row.method,
                 )  # fmt: skip
         _limits(ax, [cells for _, *cells in points])
-        _equal_h(ax)
-        if len(panels) <= 2:
-            _annotate(figure, ax, texts, [(base.mean, new.mean) for _, base, new in points])
+        named.append((ax, texts, [(base.mean, new.mean) for _, base, new in points]))
         notes = {f"{r.method}: {c.note}": 0 for r, *cells in points for c in cells if c.note}
         ax.set_title("\n".join([name, *notes]), fontsize=10)
         ax.set_xlabel("accuracy on base classes (%)")
         ax.set_ylabel("accuracy on new classes (%)")
-    _legend(figure, axes, any(row.published for _, rows in panels for row in rows))
+    _legend(figure, axes, "bars", any(row.published for _, rows in panels for row in rows))
+    figure.draw_without_rendering()  # places the panels, and so what fits into them
+    for ax, texts, points in named:
+        _equal_h(ax)
+        if len(panels) <= 2:
+            _annotate(ax, texts, points)
     return figure
 
 
@@ -100,7 +104,7 @@ def draw_fewshot(panels: Panels, style: Style, columns: list[str]) -> Figure:
         ax.set_xlabel("images per class")
         ax.set_ylabel("accuracy (%)")
         ax.grid(alpha=0.25, lw=0.6)
-    _legend(figure, axes, published=False)
+    _legend(figure, axes, "bands", published=False)
     return figure
 
 
@@ -159,7 +163,7 @@ def _limits(ax: Axes, points: list[list[Cell]]) -> None:
 
 
 def _equal_h(ax: Axes) -> None:
-    """Thin curves new = H base / (2 base - H), labelled where they leave the panel."""
+    """Thin curves new = H base / (2 base - H), labelled at their end if that fits."""
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     lowest, highest = (2 * x * y / max(x + y, 1e-9) for x, y in ((left, bottom), (right, top)))
     step = next(s for s in (1, 2, 5, 10, 20, 50) if (highest - lowest) / s <= 8)
@@ -172,20 +176,19 @@ def _equal_h(ax: Axes) -> None:
         if len(seen) == 0:
             continue
         ax.plot(base[seen], new[seen], color="0.87", lw=0.8, zorder=1)
-        ax.annotate(
+        label = ax.annotate(
             f"H={h:g}", (base[seen[-1]], new[seen[-1]]), (-2, 2), textcoords="offset points",
             fontsize=6.5, color="0.65", ha="right", zorder=1,
         )  # fmt: skip
+        if not _inside(label.get_window_extent().extents, ax.bbox.extents):
+            label.remove()
 
 
 def _annotate(
-    figure: Figure,
-    ax: Axes,
-    texts: list[tuple[str, float, float]],
-    points: list[tuple[float, float]],
+    ax: Axes, texts: list[tuple[str, float, float]], points: list[tuple[float, float]]
 ) -> None:
-    """Name points, each at the first place around it where nothing else stands."""
-    figure.draw_without_rendering()
+    """Name points, each at the first place around it where nothing else stands, if there is one."""
+    frame = ax.bbox.extents
     taken = [np.r_[ax.transData.transform(p) - 5, ax.transData.transform(p) + 5] for p in points]
     for text, x, y in texts:
         for radius, (dx, dy) in product((7, 14, 22, 32, 44), _AROUND):
@@ -197,15 +200,18 @@ def _annotate(
                 **(line if radius > 7 else {}),
             )  # fmt: skip
             box = note.get_window_extent().extents
-            if not any(_overlap(box, other) for other in taken) and _overlap(box, ax.bbox.extents):
+            if _inside(box, frame) and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
                 break
             note.remove()
-        else:
-            note = ax.annotate(text, (x, y), (7, 0), **place)
-        taken.append(note.get_window_extent().extents)
 
 
 _AROUND = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
+
+
+def _inside(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether box `a` lies in box `b` (left, bottom, right, top)."""
+    return bool(b[0] <= a[0] and b[1] <= a[1] and a[2] <= b[2] and a[3] <= b[3])
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
@@ -213,7 +219,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
 
 
-def _legend(figure: Figure, axes: list[Axes], published: bool) -> None:
+def _legend(figure: Figure, axes: list[Axes], intervals: str, published: bool) -> None:
+    """Below the panels; its title says what the `intervals` (bars or bands) are."""
     from matplotlib.lines import Line2D
 
     known = {}
@@ -225,5 +232,6 @@ def _legend(figure: Figure, axes: list[Axes], published: bool) -> None:
         known["published (hollow)"] = hollow
     figure.legend(
         known.values(), known.keys(), loc="outside lower center", ncols=min(len(known), 4),
-        fontsize=8, frameon=False,
+        fontsize=8, frameon=False, title=f"{intervals}: 95 % intervals over seeds",
+        title_fontsize=8,
     )  # fmt: skip
