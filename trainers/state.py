@@ -19,6 +19,7 @@ from .guard import count_steps_on
 
 _NAME = "prompt_learner"
 _SAME_AT_TEST = "TRAINER.COOP.CLASS_TOKEN_POSITION"  # shapes do not tell it
+_SIZES_OF_NOISE = (5056, 16)  # of a generator's state on a CPU and on a GPU
 _RESUME, _RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 
 
@@ -180,7 +181,8 @@ class CheckpointMixin:
             self.seed = self.train_loader_x.batch_sampler.seed = int(state["seed"])
             self.first_batch = int(state["batch"])
             epoch = int(state["epoch"])
-            if len(state["noise"]) == len(self.noise.get_state()):
+            size = len(state["noise"])
+            if size == len(self.noise.get_state()) or size not in _SIZES_OF_NOISE:
                 self.noise.set_state(state["noise"])
             else:
                 self.note("The state is of another kind of device: the noise is drawn anew")
