@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from varprompt.errors import ConfigError, VarPromptError, out_of_memory
 from varprompt.flags import Parser, given, given_among_others
 
 EXIT_BAD_INPUT = 2
@@ -56,7 +57,6 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
-    from varprompt.errors import VarPromptError, out_of_memory
     from varprompt.interrupt import stop_on_signal
 
     args = parser().parse_args(argv)
@@ -131,7 +131,6 @@ def setup_cfg(args: argparse.Namespace) -> Any:
     from dassl.config import get_cfg_default
 
     from varprompt.config import extend_cfg
-    from varprompt.errors import ConfigError
     from varprompt.overrides import merge_file, merge_pairs
 
     cfg = get_cfg_default()
@@ -147,17 +146,14 @@ def setup_cfg(args: argparse.Namespace) -> Any:
         "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
         "TEST.CACHE_SIZE_GB": 0 if args.no_cache else None,
     }  # fmt: skip
-    problems = []
+    problems: list[str] = []
     for merge, source in (
         (merge_file, args.dataset_config_file), (merge_file, args.config_file),
         (merge_pairs, [x for k, v in flags.items() if v is not None for x in (k, v)]),
         (merge_pairs, args.opts),
     ):  # fmt: skip
-        try:
-            if source:
-                merge(cfg, source)
-        except ConfigError as error:
-            problems += error.problems
+        if source:
+            _collect(problems, merge, cfg, source)
     if not cfg.OUTPUT_DIR:
         problems.append("OUTPUT_DIR is empty; give --output-dir FOLDER")
     if problems:
@@ -177,7 +173,7 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
 
     from trainers.base import PromptTrainer
     from varprompt.clip_io import check_backbone
-    from varprompt.config import ConfigError, prompt_config
+    from varprompt.config import prompt_config
     from varprompt.ranges import choice
 
     problems: list[str] = []
@@ -186,10 +182,7 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
         if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
     ]  # fmt: skip
     if choice(cfg.TRAINER.NAME, ours, "TRAINER.NAME (--trainer)", problems) in ours:
-        try:
-            prompt_config(cfg, cfg.TRAINER.NAME)
-        except ConfigError as error:
-            problems += error.problems
+        _collect(problems, prompt_config, cfg, cfg.TRAINER.NAME)
     data_sets = DATASET_REGISTRY.registered_names()
     choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
     trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
@@ -204,12 +197,16 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
             "goes on from another run with --resume, or starts from MODEL.INIT_WEIGHTS"
         )
     if not cfg.MODEL.BACKBONE.PATH:
-        try:
-            check_backbone(cfg.MODEL.BACKBONE.NAME)
-        except ConfigError as error:
-            problems += error.problems
+        _collect(problems, check_backbone, cfg.MODEL.BACKBONE.NAME)
     if problems:
         raise ConfigError(problems)
+
+
+def _collect(problems: list[str], work: Callable[..., Any], *args: Any) -> None:
+    try:
+        work(*args)
+    except ConfigError as error:
+        problems += error.problems
 
 
 def already_done(cfg: Any, args: argparse.Namespace) -> bool:
@@ -219,7 +216,6 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
         ConfigError: it holds those of another configuration.
     """
     from trainers.state import file_sha256, model_file
-    from varprompt.errors import ConfigError
     from varprompt.overrides import difference
     from varprompt.results import FILE_NAME, read_results
 

@@ -174,8 +174,9 @@ def check_backbone(name: str) -> None:
     """
     names = ["embedded", *clip_module().clip._MODELS]
     if name not in names:
-        near = difflib.get_close_matches(name.upper().replace("_", "-"), names, 1, 0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        plain = {n.lower(): n for n in names}
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), plain, 1, 0.4)
+        hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
         raise ConfigError(
             f"backbone {name!r} is unknown; choose from {', '.join(names)} (MODEL.BACKBONE.NAME), "
             f"or give a file in MODEL.BACKBONE.PATH{hint}"

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from .errors import ConfigError, brief
 
-# keys that may differ between two runs without another result
+# keys that may differ between two runs without another result, up to rounding
 _FREE = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
     "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.MAX_BAD_STEPS", "TRAIN.PRINT_FREQ",

@@ -100,6 +100,20 @@ def test_a_late_look_changes_nothing(trainer, pictures, tmp_path, capsys, monkey
     assert equal(*outcomes)
 
 
+def test_the_bundle_has_the_factor_of_its_step(pictures, tmp_path, monkeypatch):
+    """Not the one that the scaler has when the host looks."""
+    monkeypatch.setattr(PromptTrainer, "max_unread", 16)
+    trainer = build(command(pictures, tmp_path, TRAIN__MAX_BAD_STEPS=1))
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.num_batches, trainer.epoch = N_BATCHES, 0
+    batch = next(iter(trainer.train_loader_x))
+    for trainer.batch_idx, spoilt in enumerate((1, math.nan, 1, 1)):
+        one_step(trainer, batch | {"img": batch["img"] * spoilt})
+    assert trainer.scaler.get_scale() == 32  # 8, 16, and 8, 16 after the bad one
+    trainer.check_steps()
+    assert checkpoint.read(tmp_path / "bad-step-1.pth.tar")["scaler"]["scale"] == 16
+
+
 def test_a_saved_state_holds_no_unseen_bad_step(pictures, tmp_path, monkeypatch):
     """The host looks before it saves."""
     monkeypatch.setattr(PromptTrainer, "max_unread", 16)
