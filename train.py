@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from varprompt.errors import ConfigError, VarPromptError, out_of_memory
-from varprompt.flags import Parser, given, given_among_others
+from varprompt.settings.flags import Parser, given, given_among_others
 
 EXIT_BAD_INPUT = 2
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
-    from varprompt.interrupt import stop_on_signal
+    from varprompt.run.interrupt import stop_on_signal
 
     args = parser().parse_args(argv)
     try:
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Build the configuration, seed, log, train or test."""
-    from varprompt.compat import check_local_packages, ensure_dassl
+    from varprompt.standin.which import check_local_packages, ensure_dassl
 
     description = ensure_dassl()
     check_local_packages()
@@ -95,8 +95,8 @@ def run(args: argparse.Namespace) -> int:
     import datasets  # noqa: F401  registers the data sets
     import trainers.baselines  # noqa: F401  registers the trainers
     from trainers.state import model_file
-    from varprompt.runfolder import kept_seed, sole_user
-    from varprompt.runlog import tee_stdout
+    from varprompt.run.folder import kept_seed, sole_user
+    from varprompt.run.log import tee_stdout
 
     check_run(cfg, args)
     if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
@@ -130,8 +130,8 @@ def setup_cfg(args: argparse.Namespace) -> Any:
     """
     from dassl.config import get_cfg_default
 
-    from varprompt.config import extend_cfg
-    from varprompt.overrides import merge_file, merge_pairs
+    from varprompt.settings.merge import merge_file, merge_pairs
+    from varprompt.settings.nodes import extend_cfg
 
     cfg = get_cfg_default()
     extend_cfg(cfg)
@@ -172,9 +172,9 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
     from dassl.engine import TRAINER_REGISTRY
 
     from trainers.base import PromptTrainer
-    from varprompt.clip_io import check_backbone
-    from varprompt.config import prompt_config
-    from varprompt.ranges import choice
+    from varprompt.settings.limits import choice
+    from varprompt.settings.nodes import prompt_config
+    from varprompt.towers.load import check_backbone
 
     problems: list[str] = []
     ours = [  # the real Dassl has trainers of another kind, too
@@ -216,8 +216,8 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
         ConfigError: it holds those of another configuration.
     """
     from trainers.state import file_sha256, model_file
-    from varprompt.overrides import difference
-    from varprompt.results import FILE_NAME, read_results
+    from varprompt.run.results import FILE_NAME, read_results
+    from varprompt.settings.merge import difference
 
     results = read_results(cfg.OUTPUT_DIR)
     if results is None or not isinstance(results.get("accuracy"), int | float):
@@ -242,7 +242,7 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
 
 def print_run(args: argparse.Namespace, cfg: Any, dassl: str) -> None:
     """Head of the log: arguments, configuration, versions."""
-    from varprompt.results import provenance
+    from varprompt.run.results import provenance
 
     where = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())

@@ -6,9 +6,9 @@ import dataclasses
 
 import torch
 
-from varprompt.clip_io import clip_module
 from varprompt.model import PromptedCLIP
-from varprompt.tokens import ClassTokens, _pack, class_tokens, encode
+from varprompt.towers.load import clip_module
+from varprompt.towers.tokens import ClassTokens, _pack, class_tokens, encode
 
 ABLATIONS = {
     "full_length": "prompts of 77 tokens instead of up to the end-of-text token",

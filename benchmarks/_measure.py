@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from varprompt.model import PromptedCLIP
-from varprompt.tokens import encode
+from varprompt.towers.tokens import encode
 
 
 def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:

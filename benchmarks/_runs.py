@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 
 import train  # noqa: E402
-from varprompt.compat import ensure_dassl  # noqa: E402
+from varprompt.standin.which import ensure_dassl  # noqa: E402
 
 EPOCHS = 3
 LIMIT = 300  # seconds for one run
@@ -49,7 +49,7 @@ def preload() -> None:
         import torch.utils.tensorboard  # noqa: F401
 
         import trainers.baselines  # noqa: F401
-        from varprompt.clip_io import clip_module
+        from varprompt.towers.load import clip_module
 
         clip_module()
     torch.set_num_threads(1)

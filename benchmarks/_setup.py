@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from varprompt.clip_io import clip_module
 from varprompt.config import PromptConfig
 from varprompt.model import PromptedCLIP
+from varprompt.towers.load import clip_module
 
 # (E, image side, image layers, image width, patch), (text width, heads, layers) of OpenAI's models
 BACKBONES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {

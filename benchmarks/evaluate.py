@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks._report import device_name, environment, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES, class_names, plain_logits, random_clip  # noqa: E402
-from varprompt.compat import ensure_dassl  # noqa: E402
 from varprompt.objective import predictive_log_prob  # noqa: E402
+from varprompt.standin.which import ensure_dassl  # noqa: E402
 
 SIZES = {"tiny": 32}  # image sides; 224 for all others
 TARGETS = {"first_over_usual": 50, "second_over_first": 10}

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def trained(args: argparse.Namespace) -> tuple:
     """A trained model, and the features and labels of the test images."""
-    from varprompt.compat import ensure_dassl
+    from varprompt.standin.which import ensure_dassl
 
     ensure_dassl()
     from dassl.engine import build_trainer

@@ -1,7 +1,7 @@
 """The data sets of the CoOp protocol; importing this package registers them with Dassl."""
 
 # ruff: noqa: E402
-from varprompt.compat import ensure_dassl
+from varprompt.standin.which import ensure_dassl
 
 ensure_dassl()
 

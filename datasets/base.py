@@ -7,7 +7,7 @@ import random
 from dassl.data.datasets import DatasetBase, Datum
 
 from varprompt.errors import DataError
-from varprompt.ranges import SUBSETS
+from varprompt.settings.limits import SUBSETS
 
 from .caches import read_coop_pickle
 from .rules import one_of, subsample_classes

@@ -12,10 +12,10 @@ from dassl.config import get_cfg_default
 from tabulate import tabulate
 from tqdm import tqdm
 
-from varprompt.config import extend_cfg
 from varprompt.errors import DataError
-from varprompt.images import read_rgb
-from varprompt.ranges import choice
+from varprompt.images.read import read_rgb
+from varprompt.settings.limits import choice
+from varprompt.settings.nodes import extend_cfg
 
 from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
 from .base import ATTENTION, FewShotDataset, MissingError

@@ -4,7 +4,7 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from varprompt.ranges import LISTINGS
+from varprompt.settings.limits import LISTINGS
 
 from .base import announce
 from .caches import read_coop_pickle

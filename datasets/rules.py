@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from varprompt.errors import ConfigError
-from varprompt.ranges import choice
+from varprompt.settings.limits import choice
 
 from .splits import Item, Problems, Split
 

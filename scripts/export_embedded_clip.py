@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from varprompt.checkpoint import write_atomic  # noqa: E402
 from varprompt.embedded import WEIGHTS, sets, tiny_clip_state_dict  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
+from varprompt.files import write_atomic  # noqa: E402
 
 CONTEXT_LENGTH = 24  # a caption has up to 20 tokens, 16 learned ones with a name and its ends 22
 PIXEL_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))  # CLIP's, as CoOp's configs have it
@@ -42,8 +42,11 @@ def image_features(model: CLIP, pictures: Tensor) -> Tensor:
 
 def stored_form(model: dict[str, Tensor], token_ids: Tensor) -> dict[str, Tensor]:
     """The stored form: fp16, and only the token rows that training met."""
-    stored = {key: tensor.half().contiguous() for key, tensor in model.items()
-              if not key.endswith("num_batches_tracked")}
+    stored = {
+        key: tensor.half().contiguous()
+        for key, tensor in model.items()
+        if not key.endswith("num_batches_tracked")
+    }
     stored["token_rows"] = stored.pop("token_embedding.weight")
     return stored | {"token_ids": token_ids.int()}
 
@@ -76,8 +79,10 @@ def set_figures(model: CLIP, name: str) -> dict[str, dict[str, float]]:
             chosen = [p for p in pictures if p.part == part and p.label in half]
             rgb = [np.broadcast_to(p.pixels.reshape(32, 32, -1), (32, 32, 3)) for p in chosen]
             figures[part][half_name] = accuracy(
-                model, torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2) / 255,
-                torch.tensor([p.label - half[0] for p in chosen]), [classes[k] for k in half],
+                model,
+                torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2) / 255,
+                torch.tensor([p.label - half[0] for p in chosen]),
+                [classes[k] for k in half],
             )
     return figures
 

@@ -23,10 +23,10 @@ from tqdm import trange
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from export_embedded_clip import CONTEXT_LENGTH, export, image_features, tokenize  # noqa: E402
 
-from varprompt.checkpoint import write  # noqa: E402
 from varprompt.embedded import captions  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
+from varprompt.files import write  # noqa: E402
 
 BATCH = 128
 
@@ -91,8 +91,9 @@ def learning_rate(step: int, steps: int) -> float:
     return 2e-3 * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def resume(checkpoint: Path, model: CLIP, optimizer: torch.optim.Optimizer,
-           plan: dict[str, int]) -> int:
+def resume(
+    checkpoint: Path, model: CLIP, optimizer: torch.optim.Optimizer, plan: dict[str, int]
+) -> int:
     """Load an earlier checkpoint of the same plan, if there is one, and return its step."""
     if not checkpoint.exists():
         return 0
@@ -127,15 +128,21 @@ def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
         model.logit_scale.data.clamp_(max=math.log(100))
         bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
         if (step + 1) % every == 0 or step + 1 == steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                     "token_ids": tokens.ids, "step": step + 1, "loss": loss.item()}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "token_ids": tokens.ids,
+                "step": step + 1,
+                "loss": loss.item(),
+            }
             write(plan | state, checkpoint)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4000, help="batches of 128 pictures")
     parser.add_argument("--threads", type=int, default=2, help="the weights depend on it slightly")

@@ -60,7 +60,9 @@ def _glyph(character: str, font: str) -> np.ndarray:
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
     picture = Image.new("L", (EDGE * FINE * 2, EDGE * FINE * 2))
     ImageDraw.Draw(picture).text(
-        (EDGE * FINE // 2, EDGE * FINE // 4), character, font=ImageFont.truetype(path, EDGE * FINE),
+        (EDGE * FINE // 2, EDGE * FINE // 4),
+        character,
+        font=ImageFont.truetype(path, EDGE * FINE),
         fill=255,
     )
     return _fit(picture)
@@ -111,28 +113,60 @@ def _shapes() -> dict[str, np.ndarray]:
     sketch("spiral", line(*spiral))
     sketch("zigzag", line((-1, 0.4), (-0.5, -0.4), (0, 0.4), (0.5, -0.4), (1, 0.4)))
     sketch("wave", line(*ripple))
-    sketch("grid", *(line((a, -1), (a, 1)) for a in (-0.9, -0.3, 0.3, 0.9)),
-           *(line((-1, a), (1, a)) for a in (-0.9, -0.3, 0.3, 0.9)))
-    sketch("house", ("fill", [(-1, -0.1), (0, -1), (1, -0.1)], 255), box(-0.75, -0.1, 0.75, 0.9),
-           box(-0.2, 0.3, 0.2, 0.9, 0))
+    sketch(
+        "grid",
+        *(line((a, -1), (a, 1)) for a in (-0.9, -0.3, 0.3, 0.9)),
+        *(line((-1, a), (1, a)) for a in (-0.9, -0.3, 0.3, 0.9)),
+    )
+    sketch(
+        "house",
+        ("fill", [(-1, -0.1), (0, -1), (1, -0.1)], 255),
+        box(-0.75, -0.1, 0.75, 0.9),
+        box(-0.2, 0.3, 0.2, 0.9, 0),
+    )
     sketch("hourglass", ("fill", [(-0.8, -1), (0.8, -1), (-0.8, 1), (0.8, 1)], 255))
-    sketch("ladder", line((-0.5, -1), (-0.5, 1)), line((0.5, -1), (0.5, 1)),
-           *(line((-0.5, a), (0.5, a)) for a in (-0.7, -0.23, 0.23, 0.7)))
-    sketch("stairs", ("fill", [(-1, 1), (-1, 0.5), (-0.33, 0.5), (-0.33, -0.2), (0.33, -0.2),
-                               (0.33, -0.9), (1, -0.9), (1, 1)], 255))
+    sketch(
+        "ladder",
+        line((-0.5, -1), (-0.5, 1)),
+        line((0.5, -1), (0.5, 1)),
+        *(line((-0.5, a), (0.5, a)) for a in (-0.7, -0.23, 0.23, 0.7)),
+    )
+    sketch(
+        "stairs",
+        (
+            "fill",
+            [
+                (-1, 1),
+                (-1, 0.5),
+                (-0.33, 0.5),
+                (-0.33, -0.2),
+                (0.33, -0.2),
+                (0.33, -0.9),
+                (1, -0.9),
+                (1, 1),
+            ],
+            255,
+        ),
+    )
     sketch("target", disc(1), disc(0.72, 0), disc(0.42))
     return drawn
 
 
 def make_masks() -> None:
     """Draw every silhouette and write masks.npz."""
-    things = {name: [_glyph(c, font) for c in characters for font in SYMBOL_FONTS]
-              for name, characters in GLYPHS.items()}
+    things = {
+        name: [_glyph(c, font) for c in characters for font in SYMBOL_FONTS]
+        for name, characters in GLYPHS.items()
+    }
     things |= {name: [mask] for name, mask in _shapes().items()}
-    things |= {name: [_glyph(str(digit), font) for font in DIGIT_FONTS]
-               for digit, name in enumerate(DIGITS)}
-    unique = {name: list({mask.tobytes(): mask for mask in masks}.values())
-              for name, masks in things.items()}
+    things |= {
+        name: [_glyph(str(digit), font) for font in DIGIT_FONTS]
+        for digit, name in enumerate(DIGITS)
+    }
+    unique = {
+        name: list({mask.tobytes(): mask for mask in masks}.values())
+        for name, masks in things.items()
+    }
     owner = [label for label, masks in enumerate(unique.values()) for _ in masks]
     pixels = np.stack([mask for masks in unique.values() for mask in masks])
     np.savez_compressed(MASKS, pixels=pixels, owner=np.int16(owner), names=list(unique))

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 if os.environ.get("DASSL_ROOT"):
     sys.path.insert(1, os.environ["DASSL_ROOT"])
 
-from varprompt.compat import ensure_dassl  # noqa: E402 - found by the lines above
+from varprompt.standin.which import ensure_dassl  # noqa: E402 - found by the lines above
 
 ensure_dassl()
 

@@ -10,7 +10,7 @@ from test_scripts import COMMANDS, Shell
 import train
 from trainers.state import model_file
 from varprompt.config import PromptConfig
-from varprompt.results import read_results
+from varprompt.run.results import read_results
 
 ROWS = [f"{s}{n}" for s, count in zip("ABCDEF", (10, 15, 21, 9, 9, 5), strict=True)
         for n in range(1, count + 1)]  # fmt: skip

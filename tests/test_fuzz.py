@@ -22,14 +22,15 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401 - registers the data sets
 import train
 import trainers.baselines  # noqa: F401 - registers the trainers
-from varprompt import ranges
-from varprompt.clip_io import PRECISIONS
-from varprompt.config import LONGEST, MOST_SAMPLES, RESIDUALS, extend_cfg
+from varprompt.config import RESIDUALS
 from varprompt.errors import ConfigError, VarPromptError
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.ops import SAMPLERS
-from varprompt.posterior import POSTERIORS
-from varprompt.tokens import POSITIONS
+from varprompt.posteriors import POSTERIORS
+from varprompt.settings import limits
+from varprompt.settings.nodes import LONGEST, MOST_SAMPLES, extend_cfg
+from varprompt.towers.load import PRECISIONS
+from varprompt.towers.tokens import POSITIONS
 
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2")
 FLAGS = ("--root", "--output-dir", "--resume", "--seed", "--source-domains", "--target-domains",
@@ -72,7 +73,7 @@ def leaves(node, path=""):
 
 
 DEFAULTS = dict(leaves(tree()))
-NAMES = {  # values of options that are names, beside those of ranges.ALLOWED
+NAMES = {  # values of options that are names, beside those of limits.ALLOWED
     "TRAINER.NAME": TRAINERS,
     "TRAINER.VPT.OBJECTIVE": OBJECTIVES,
     "TRAINER.VPT.KL_REDUCTION": KL_REDUCTIONS,
@@ -81,7 +82,7 @@ NAMES = {  # values of options that are names, beside those of ranges.ALLOWED
     "TRAINER.VPT.SAMPLER": tuple(SAMPLERS),
     "TRAINER.COOP.CLASS_TOKEN_POSITION": POSITIONS,
     **{f"TRAINER.{node}.PREC": PRECISIONS for node in ("VPT", "COOP", "COCOOP")},
-    **ranges.ALLOWED,
+    **limits.ALLOWED,
 }
 NUMBERS = {
     "TRAINER.VPT.L": (1, MOST_SAMPLES),
@@ -91,7 +92,7 @@ NUMBERS = {
     "TRAINER.VPT.PRIOR_STD": (1e-6, 1e6),
     "TRAINER.VPT.LOGVAR_INIT": (-19.9, 9.9),
     **{f"TRAINER.{node}.N_CTX": (0, LONGEST) for node in ("VPT", "COOP", "COCOOP")},
-    **ranges.RANGES,
+    **limits.RANGES,
 }
 
 
@@ -109,7 +110,7 @@ def plausible(key):
         return st.booleans()
     if isinstance(default, list | tuple):
         number = st.sampled_from([-1, 0, 1, 0.5, 32, 1e-7, True, "a", None])
-        names = st.sampled_from((*ranges.TRANSFORMS, "flip", ""))
+        names = st.sampled_from((*limits.TRANSFORMS, "flip", ""))
         return st.lists(number, max_size=4) | st.lists(names, max_size=4).map(tuple)
     return st.sampled_from(STRANGE) if isinstance(default, str) else st.integers(-2, 9)
 
@@ -128,7 +129,7 @@ flag_values = {
     "--seed": st.integers(-3, 2**33).map(str) | strange,
     "--load-epoch": st.integers(-3, 99).map(str) | strange,
     "--trainer": st.sampled_from(TRAINERS) | strange,
-    "--transforms": st.sampled_from(ranges.TRANSFORMS) | strange,
+    "--transforms": st.sampled_from(limits.TRANSFORMS) | strange,
 }
 flags = st.lists(
     st.sampled_from(FLAGS).flatmap(lambda f: st.tuples(st.just(f), flag_values.get(f, strange)))
@@ -323,12 +324,12 @@ SMALL = {
     "TRAIN.CHECKPOINT_STEPS": st.integers(0, 3),
     "MODEL.BACKBONE.NAME": st.sampled_from(["", "embedded", "ViT-B/99", "é"]),
     "INPUT.SIZE": st.sampled_from(["(32, 32)", "(31, 32)", "(224, 224)"]),
-    "INPUT.TRANSFORMS": st.lists(st.sampled_from(ranges.TRANSFORMS), max_size=4),
+    "INPUT.TRANSFORMS": st.lists(st.sampled_from(limits.TRANSFORMS), max_size=4),
     "TRAINER.VPT.CTX_INIT": st.sampled_from(STRANGE),
     "TRAINER.COOP.CTX_INIT": st.sampled_from(STRANGE),
     "DATASET.NUM_SHOTS": st.integers(-2, 5),
     "SEED": st.integers(0, 3),
-    "DATASET.SUBSAMPLE_CLASSES": st.sampled_from(ranges.SUBSETS),
+    "DATASET.SUBSAMPLE_CLASSES": st.sampled_from(limits.SUBSETS),
     "OPTIM.STEPSIZE": st.lists(st.integers(-1, 3), min_size=1, max_size=3),
 }  # fmt: skip
 
@@ -340,7 +341,7 @@ def runnable(key):
     return st.just(default) if key in SLOW else plausible(key)
 
 
-interesting = sorted((set(NAMES) | set(NUMBERS) | set(ranges.LISTS)) - SLOW | set(SMALL))
+interesting = sorted((set(NAMES) | set(NUMBERS) | set(limits.LISTS)) - SLOW | set(SMALL))
 run_pairs = st.lists(
     st.sampled_from(interesting).flatmap(lambda k: st.tuples(st.just(k), runnable(k).map(str))),
     max_size=3, unique_by=lambda pair: pair[0],

@@ -26,14 +26,14 @@ from datasets.annotations import load_matlab
 from datasets.caches import read_coop_pickle
 from datasets.listing import ListingCache
 from datasets.splits import read_split
-from varprompt import checkpoint
-from varprompt.clip_io import load_clip
+from varprompt import files
 from varprompt.errors import CheckpointError, ConfigError, DataError, out_of_memory
-from varprompt.features import FeatureCache
-from varprompt.images import ImageItems, read_rgb
-from varprompt.overrides import merge_file
-from varprompt.results import read_results
-from varprompt.runfolder import kept_seed
+from varprompt.images.feature_cache import FeatureCache
+from varprompt.images.read import ImageItems, read_rgb
+from varprompt.run.folder import kept_seed
+from varprompt.run.results import read_results
+from varprompt.settings.merge import merge_file
+from varprompt.towers.load import load_clip
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (45, 54, 3)).astype(np.uint8)
 PICTURE = Image.fromarray(PIXELS)
@@ -305,7 +305,7 @@ def claiming(count):
 
 
 def refused_checkpoint(make, says):
-    return Case(make, checkpoint.read, CheckpointError, says)
+    return Case(make, files.read, CheckpointError, says)
 
 
 CHECKPOINTS = {
@@ -763,7 +763,7 @@ def test_results_that_are_none(content, finished, tmp_path, capsys):
 def test_worker_that_dies(finished, tmp_path, capsys, monkeypatch):
     """As of a full memory: nobody says why."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("varprompt.images.read_rgb", lambda path: os.kill(os.getpid(), 9))
+    monkeypatch.setattr("varprompt.images.read.read_rgb", lambda path: os.kill(os.getpid(), 9))
     arguments = command(finished[0], tmp_path / "out", DATALOADER__NUM_WORKERS=1)
     refused(arguments, capsys, "DataLoader worker", "the memory seems full; lower BATCH_SIZE")
 

@@ -22,10 +22,11 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from varprompt.config import RESIDUALS, PromptConfig
 from varprompt.errors import ConfigError
-from varprompt.model import FrozenCLIP, PromptedCLIP, zero_shot
+from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
-from varprompt.posterior import POSTERIORS
-from varprompt.tokens import POSITIONS
+from varprompt.posteriors import POSTERIORS
+from varprompt.towers.frozen import FrozenCLIP
+from varprompt.towers.tokens import POSITIONS
 
 TOLERANCE = 1e-5  # of float32 against float64, relative to the largest value
 M, L = 4, 2

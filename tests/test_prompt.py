@@ -4,7 +4,7 @@ import pytest
 import reference
 import torch
 
-from varprompt.posterior import POSTERIORS, DeltaPosterior, GaussianPosterior, MetaNet
+from varprompt.posteriors import POSTERIORS, DeltaPosterior, GaussianPosterior, MetaNet
 from varprompt.prompt import PromptLearner
 
 M, D, E, B, L = 4, 6, 7, 3, 5

@@ -26,15 +26,15 @@ import train
 from benchmarks import survival
 from trainers.base import PromptTrainer
 from trainers.progress import StepLog
-from varprompt import checkpoint, prompt
-from varprompt.clip_io import PRECISIONS, load_clip
+from varprompt import files, prompt
 from varprompt.config import PromptConfig
 from varprompt.errors import VarPromptError
-from varprompt.interrupt import EXIT_RESUMABLE
-from varprompt.loading import SeededItems, seeded_loader
+from varprompt.images.loaders import SeededItems, seeded_loader
 from varprompt.model import PromptedCLIP
-from varprompt.posterior import LOGVAR_BOUNDS, GaussianPosterior, bounded
-from varprompt.runfolder import kept_seed, sole_user
+from varprompt.posteriors import LOGVAR_BOUNDS, GaussianPosterior, bounded
+from varprompt.run.folder import kept_seed, sole_user
+from varprompt.run.interrupt import EXIT_RESUMABLE
+from varprompt.towers.load import PRECISIONS, load_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS, BATCHES = 2, 4  # of the runs here
@@ -97,7 +97,7 @@ def undisturbed(data):
 
 
 def model(folder):
-    found = checkpoint.read(folder / f"prompt_learner/model.pth.tar-{EPOCHS}")
+    found = files.read(folder / f"prompt_learner/model.pth.tar-{EPOCHS}")
     return {k: v for k, v in found.items() if k != "config"}
 
 
@@ -173,7 +173,7 @@ MOMENTS = [("fsync", 1), ("chmod", 1), ("replace", 1), ("replace", 2), ("unlink"
 def test_one_state_is_whole_at_every_instant(tmp_path, monkeypatch, call, nth, when):
     path, kept = tmp_path / RESUME, tmp_path / BEFORE
     for number in (1, 2):
-        checkpoint.write({"number": number}, path, kept)
+        files.write({"number": number}, path, kept)
     original, calls = getattr(os, call), []
 
     def killed(*args, **options):
@@ -189,14 +189,14 @@ def test_one_state_is_whole_at_every_instant(tmp_path, monkeypatch, call, nth, w
         patch.setattr(os, call, killed)
         patch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process cleans nothing up
         with pytest.raises(Killed) if nth else contextlib.nullcontext():
-            checkpoint.write({"number": 3}, path, kept)
+            files.write({"number": 3}, path, kept)
     newest = path if path.exists() else kept
-    assert checkpoint.read(newest)["number"] in (2, 3)
+    assert files.read(newest)["number"] in (2, 3)
     assert {p.name for p in tmp_path.iterdir()} >= {BEFORE} | ({RESUME} if path.exists() else set())
-    checkpoint.remove_unfinished(tmp_path)
+    files.remove_unfinished(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} <= {RESUME, BEFORE}
-    checkpoint.write({"number": 4}, path, kept)  # and it goes on
-    assert (checkpoint.read(path)["number"], kept.is_file()) == (4, True)
+    files.write({"number": 4}, path, kept)  # and it goes on
+    assert (files.read(path)["number"], kept.is_file()) == (4, True)
 
 
 def test_unfinished_files_are_removed_by_the_next_run_only(tmp_path):
@@ -262,7 +262,7 @@ def test_damaged_state(data, tmp_path, undisturbed, capsys, damage):
     state = (folder / RESUME).read_bytes()
     content = {"truncated": state[:-999], "empty": b"", "foreign": None}[damage]
     if content is None:
-        checkpoint.write({"state_dict": {}}, folder / RESUME)
+        files.write({"state_dict": {}}, folder / RESUME)
     else:
         (folder / RESUME).write_bytes(content)
     with after_step(1, 1, terminate):  # writes over the damaged one, must keep the good one
@@ -303,7 +303,7 @@ def test_own_state_goes_before_that_of_resume(data, tmp_path, undisturbed, capsy
     assert run(data, tmp_path / "run", "RESUME", tmp_path / "first") == 0
     assert f"Found checkpoint at {tmp_path / 'run'}" in capsys.readouterr().out
     assert same_end(tmp_path / "run", undisturbed())
-    assert checkpoint.read(tmp_path / f"first/prompt_learner/{RESUME}")["batch"] == 1
+    assert files.read(tmp_path / f"first/prompt_learner/{RESUME}")["batch"] == 1
 
 
 def test_a_test_between_epochs_is_no_result(data, tmp_path):
@@ -405,7 +405,7 @@ def test_small_disk(data, small_disk, undisturbed, capsys):
         ballast.unlink()
         assert not list(folder.rglob("*.tmp"))
         states = [folder / "prompt_learner" / name for name in (RESUME, BEFORE)]
-        assert all(checkpoint.read(file)["seed"] == 1 for file in states if file.exists())
+        assert all(files.read(file)["seed"] == 1 for file in states if file.exists())
         assert states[0].exists()
     assert run(data, folder) == 0
     assert same_end(folder, undisturbed())
@@ -524,7 +524,7 @@ def test_bad_step_is_named_and_can_be_repeated(data, tmp_path, capsys, trainer):
     assert "TRAIN.MAX_BAD_STEPS" in error and "OPTIM.LR" in error
     assert not (folder / "results.json").exists()
 
-    bundle = checkpoint.read(folder / "bad-step-6.pth.tar")
+    bundle = files.read(folder / "bad-step-6.pth.tar")
     assert all(path in error for path in bundle["impath"]) and len(bundle["impath"]) == 5
     assert all(Path(path).is_file() for path in bundle["impath"])
     assert bundle["img"].shape == (5, 3, 32, 32) and bundle["img"][1].isnan().any()
@@ -582,7 +582,7 @@ def test_divergence_stops_the_run(data, tmp_path, capsys):
     assert len(list((tmp_path / "run").glob("bad-step-*"))) == 3
     states = (tmp_path / "run").rglob("resume*.pth.tar")
     assert all(v.isfinite().all() for s in states
-               for v in checkpoint.read(s)["state_dict"].values())  # fmt: skip
+               for v in files.read(s)["state_dict"].values())  # fmt: skip
 
 
 @pytest.fixture
@@ -738,7 +738,7 @@ def test_logging_stays_on(data, tmp_path, caplog):
 
 def test_console_stays_a_console(tmp_path):
     code = (
-        "import sys; from varprompt.runlog import tee_stdout\n"
+        "import sys; from varprompt.run.log import tee_stdout\n"
         f"with tee_stdout({str(tmp_path / 'log.txt')!r}):\n"
         "    print(sys.stdout.isatty(), sys.stdout.fileno())\n"
     )

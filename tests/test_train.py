@@ -20,10 +20,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import train
 from trainers.base import PromptTrainer
-from varprompt import checkpoint
-from varprompt.clip_io import load_clip
-from varprompt.interrupt import EXIT_RESUMABLE
+from varprompt import files
 from varprompt.learner_state import name_there
+from varprompt.run.interrupt import EXIT_RESUMABLE
+from varprompt.towers.load import load_clip
 
 N_TEST = len(CLASSES) * N_IMAGES["test"]
 
@@ -271,7 +271,7 @@ def test_models_in_coops_layout(trainer, pictures, tmp_path, capsys):
     """They are tested to the same figures, but for their rounding to half precision."""
     words = {"TRAINER__COOP__CTX_INIT": "a photo of a"}
     run(command(pictures, tmp_path / "ours", trainer=trainer, **words), capsys)
-    state = checkpoint.read(tmp_path / "ours/prompt_learner/model.pth.tar-3")["state_dict"]
+    state = files.read(tmp_path / "ours/prompt_learner/model.pth.tar-3")["state_dict"]
     others_file(tmp_path / "theirs", state)
     test = ["--eval-only", "--model-dir", tmp_path / "theirs", "--load-epoch", 3]
     code, out, err = run(
@@ -361,7 +361,7 @@ def test_zero_is_a_seed(pictures, tmp_path, capsys):
         output = tmp_path / str(i)
         _, out, _ = run(command(pictures, output, seed=seed, OPTIM__MAX_EPOCH=1), capsys)
         assert f"Setting fixed seed: {seed}" in out
-        state = checkpoint.read(output / "prompt_learner/model.pth.tar-1")["state_dict"]
+        state = files.read(output / "prompt_learner/model.pth.tar-1")["state_dict"]
         assert results(output)["seed"] == seed
         found.append(torch.cat([v.flatten() for v in state.values()]))
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
@@ -372,7 +372,7 @@ def test_no_seed(pictures, tmp_path, capsys):
     for i in range(2):
         _, out, _ = run(command(pictures, tmp_path / str(i), seed=None, OPTIM__MAX_EPOCH=1), capsys)
         assert "Setting fixed seed" not in out
-        state = checkpoint.read(tmp_path / str(i) / "prompt_learner/model.pth.tar-1")
+        state = files.read(tmp_path / str(i) / "prompt_learner/model.pth.tar-1")
         found.append(torch.cat([v.flatten() for v in state["state_dict"].values()]))
     assert not torch.equal(*found)
 
@@ -399,7 +399,7 @@ def raise_error():
 
 def outcome(folder, epoch=3):
     """What a run leaves behind, to be compared bit for bit."""
-    state = checkpoint.read(folder / f"prompt_learner/model.pth.tar-{epoch}")
+    state = files.read(folder / f"prompt_learner/model.pth.tar-{epoch}")
     momentum = [s["momentum_buffer"] for s in state["optimizer"]["state"].values()]
     figures = {k: v for k, v in results(folder).items() if k not in ("config", "date")}
     return [*state["state_dict"].values(), *momentum], figures

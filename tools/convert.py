@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from varprompt import checkpoint  # noqa: E402
+from varprompt import files  # noqa: E402
 from varprompt.errors import CheckpointError, VarPromptError  # noqa: E402
 from varprompt.learner_state import CLASS_BUFFERS, name_here, name_there  # noqa: E402
 
@@ -71,10 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if Path(args.source).is_dir():
             raise CheckpointError(f"{args.source} is a folder; give a file, model.pth.tar-EPOCH")
-        state = checkpoint.read(args.source)
+        state = files.read(args.source)
         if "ctx" not in state.get("state_dict", {}):
             raise CheckpointError(f"{args.source} is no prompt checkpoint: it holds no context")
-        checkpoint.write(convert(state, args.to), args.target)
+        files.write(convert(state, args.to), args.target)
     except (VarPromptError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2

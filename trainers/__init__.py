@@ -1,7 +1,7 @@
 """Dassl trainers of variational prompt tuning; importing this registers VPT and VPT_CoCoOp."""
 
-from varprompt.compat import ensure_dassl
 from varprompt.errors import ConfigError
+from varprompt.standin.which import ensure_dassl
 
 ensure_dassl()
 

@@ -25,17 +25,17 @@ from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor
 
-from varprompt.clip_io import input_size, load_clip
-from varprompt.config import prompt_config, without_effect
-from varprompt.encoding import view_loader
 from varprompt.errors import ConfigError
-from varprompt.features import FeatureCache
-from varprompt.images import ImageItems
-from varprompt.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
-from varprompt.loading import derive_seed, end_workers, only_deterministic, seeded_loader
+from varprompt.images.encode import view_loader
+from varprompt.images.feature_cache import FeatureCache
+from varprompt.images.loaders import derive_seed, end_workers, only_deterministic, seeded_loader
+from varprompt.images.read import ImageItems
 from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
-from varprompt.schedule import build_lr_scheduler
+from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
+from varprompt.run.schedule import build_lr_scheduler
+from varprompt.settings.nodes import prompt_config, without_effect
+from varprompt.towers.load import input_size, load_clip
 
 from .evaluation import EvaluationMixin
 from .guard import GuardMixin, count_steps_on

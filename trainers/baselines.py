@@ -2,7 +2,8 @@
 
 from dassl.engine import TRAINER_REGISTRY
 
-from varprompt.model import FrozenCLIP, Predictor, zero_shot
+from varprompt.model import Predictor, zero_shot
+from varprompt.towers.frozen import FrozenCLIP
 
 from .base import PromptTrainer
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from varprompt.errors import VarPromptError
 from varprompt.model import Predictor
-from varprompt.results import Tally, write_results
+from varprompt.run.results import Tally, write_results
 
 _COLLAPSED = 0.999
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from varprompt import checkpoint
+from varprompt import files
 from varprompt.errors import VarPromptError
 
 _IN_BUNDLE = ("img", "features", "label", "impath")
@@ -98,7 +98,7 @@ class GuardMixin:
         state = self.state(step.epoch, step.batch_idx)
         if state["scaler"]:
             state["scaler"]["scale"] = scale
-        checkpoint.write(state | bundle | {"noise": step.noise}, file)
+        files.write(state | bundle | {"noise": step.noise}, file)
         name, size = self._largest_parameter()
         _put_back(now)
         paths = list(step.batch.get("impath", ()))

@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from varprompt import checkpoint
+from varprompt import files
 from varprompt.errors import CheckpointError, ConfigError, DataError, brief
+from varprompt.images.loaders import derive_seed
 from varprompt.learner_state import load_learner
-from varprompt.loading import derive_seed
-from varprompt.overrides import difference
+from varprompt.settings.merge import difference
 
 from .guard import count_steps_on
 
@@ -105,15 +105,15 @@ class CheckpointMixin:
         """Write ``model.pth.tar-<epoch + 1>``, or the best model, and note its name."""
         folder = Path(directory, _NAME)
         name = model_name or f"model.pth.tar-{epoch + 1}"
-        checkpoint.write(self.state(epoch + 1, val_result=val_result), folder / name)
+        files.write(self.state(epoch + 1, val_result=val_result), folder / name)
         newest = f"{name}\n".encode()
-        checkpoint.write_atomic(folder / "checkpoint", lambda file: file.write(newest))
+        files.write_atomic(folder / "checkpoint", lambda file: file.write(newest))
         self.note(f"Checkpoint saved to {folder / name}")
 
     def save_resume_state(self, epoch: int, batch: int) -> None:
         """Write the state of the run, keeping the one before."""
         folder = Path(self.output_dir, _NAME)
-        checkpoint.write(self.state(epoch, batch), folder / _RESUME, folder / _RESUME_BEFORE)
+        files.write(self.state(epoch, batch), folder / _RESUME, folder / _RESUME_BEFORE)
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Restore the newest readable state; returns the epoch to go on with.
@@ -151,7 +151,7 @@ class CheckpointMixin:
         )
 
     def _read_state(self, file: Path) -> dict[str, Any]:
-        state = checkpoint.read(file)
+        state = files.read(file)
         missing = sorted(self.state(0).keys() - state.keys())
         if missing:
             raise CheckpointError(f"{file} is no state of a run, it lacks {', '.join(missing)}")
@@ -219,7 +219,7 @@ class CheckpointMixin:
         Raises:
             CheckpointError: it is missing, damaged, or made for something else.
         """
-        found = checkpoint.read(file)
+        found = files.read(file)
         self._fill(found, file)
         return found
 

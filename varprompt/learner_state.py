@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .errors import CheckpointError, brief
 from .prompt import PromptLearner
-from .tokens import ClassTokens
+from .towers.tokens import ClassTokens
 
 # start of a name in CoOp's, CoCoOp's and the authors' files -> start of the name here
 _OTHER_NAMES = {
@@ -47,9 +47,7 @@ def load_learner(
     state = checkpoint.get("state_dict", checkpoint)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"checkpoint {source} holds no tensors by name but {brief(state)}")
-    state = {
-        str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)
-    }
+    state = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     buffers = {k: state.pop(k) for k in CLASS_BUFFERS if k in state}
     found = {name_here(k): v for k, v in state.items()}
     wanted = learner.state_dict()

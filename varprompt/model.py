@@ -9,34 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .clip_io import cast_clip
 from .config import PromptConfig
 from .errors import ConfigError
 from .objective import predictive_log_prob
 from .ops import SAMPLERS
-from .posterior import POSTERIORS, MetaNet, Posterior
+from .posteriors import POSTERIORS, MetaNet, Posterior
 from .prompt import PromptLearner
-from .text import FrozenTextEncoder
-from .tokens import class_tokens, embed_words, encode, text_tokens
-
-
-class FrozenCLIP(nn.Module):
-    """The two towers and the temperature of a CLIP, in the number format of `precision`."""
-
-    def __init__(self, clip_model: Any, precision: str = "fp32", mem_budget: int = 0):
-        super().__init__()
-        self.clip = cast_clip(clip_model, precision).eval().requires_grad_(False)
-        self.encode_text = FrozenTextEncoder(self.clip, mem_budget)
-        self.scale = float(self.clip.logit_scale.detach().float().exp())
-
-    def train(self, mode: bool = True) -> FrozenCLIP:
-        """Stay in evaluation mode: batch statistics of the image tower are frozen too."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)`."""
-        return F.normalize(self.clip.encode_image(images).float(), dim=-1)
+from .towers.frozen import FrozenCLIP
+from .towers.tokens import class_tokens, embed_words, encode, text_tokens
 
 
 class PromptedCLIP(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .ops import reparam_kl
-from .posterior import Posterior
+from .posteriors import Posterior
 
 
 @dataclass(frozen=True)

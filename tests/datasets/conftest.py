@@ -3,7 +3,7 @@
 import pytest
 from dassl.config import get_cfg_default
 
-from varprompt.config import extend_cfg
+from varprompt.settings.nodes import extend_cfg
 
 
 @pytest.fixture

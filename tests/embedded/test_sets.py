@@ -48,10 +48,13 @@ def load_split(folder, name):
     return json.loads((folder / f"split_zhou_{name}.json").read_text())
 
 
-@pytest.mark.parametrize(("name", "n_classes", "counts"), [
-    ("Chalk", 40, {"train": [32], "val": [8], "test": [100]}),
-    ("Digits", 10, {"train": range(87, 93), "val": range(35, 38), "test": range(52, 56)}),
-])
+@pytest.mark.parametrize(
+    ("name", "n_classes", "counts"),
+    [
+        ("Chalk", 40, {"train": [32], "val": [8], "test": [100]}),
+        ("Digits", 10, {"train": range(87, 93), "val": range(35, 38), "test": range(52, 56)}),
+    ],
+)
 def test_layout_is_that_of_the_protocol(root, name, n_classes, counts):
     folder = root / name.lower()
     split = load_split(folder, name)
@@ -118,7 +121,8 @@ def test_an_interruption_leaves_no_data_set(tmp_path, small, failure):
     small.fails_after = None
     make_dataset("Zoom", tmp_path / "zoom")
     assert load_split(tmp_path / "zoom", "Zoom") == {
-        "train": [["yin_yang/train_0000.png", 0, "yin yang"]], "val": [],
+        "train": [["yin_yang/train_0000.png", 0, "yin yang"]],
+        "val": [],
         "test": [["sun/test_0000.png", 1, "sun"]],
     }
 
@@ -134,8 +138,9 @@ def test_two_at_once_make_it_once(tmp_path, small):
     made = []
     original = small.pictures
     small.pictures = lambda: made.append(1) or original()
-    threads = [threading.Thread(target=make_dataset, args=("Zoom", tmp_path / "zoom"))
-               for _ in range(3)]
+    threads = [
+        threading.Thread(target=make_dataset, args=("Zoom", tmp_path / "zoom")) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from varprompt import embedded
-from varprompt.clip_io import clip_module
 from varprompt.embedded.paint import paint
 from varprompt.embedded.world import draw, load_masks
 from varprompt.errors import CheckpointError
+from varprompt.towers.load import clip_module
 
 CLIP = clip_module()
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]

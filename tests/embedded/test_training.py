@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from varprompt.clip_io import clip_module
+from varprompt.towers.load import clip_module
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_embedded_clip.py"
 

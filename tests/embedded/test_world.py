@@ -21,8 +21,18 @@ def test_masks_are_106_named_things_with_the_digits_last():
     masks = load_masks()
     assert masks.pixels.shape[1:] == (40, 40)
     assert len(set(masks.names)) == 106
-    assert masks.names[-10:] == ("zero", "one", "two", "three", "four", "five", "six", "seven",
-                                 "eight", "nine")
+    assert masks.names[-10:] == (
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+    )
     assert masks.owner.unique_consecutive().tolist() == list(range(106))
     assert 0 <= masks.pixels.min() and masks.pixels.amax((1, 2)).min() > 0.5
 
@@ -44,8 +54,12 @@ def test_float32_differs_from_float64_by_rounding_only():
 
 def test_a_picture_shows_its_colour_on_its_background():
     red, square = list(COLOURS).index("red"), load_masks().names.index("square")
-    scene = draw(torch.full((64,), square), torch.Generator().manual_seed(0), jitter=0.0,
-                 foreground=torch.full((64,), red))
+    scene = draw(
+        torch.full((64,), square),
+        torch.Generator().manual_seed(0),
+        jitter=0.0,
+        foreground=torch.full((64,), red),
+    )
     assert red not in scene.background
     scene.texture.zero_()
     scene.style.fill_(STYLES.index("photo"))
@@ -62,8 +76,13 @@ def test_zero_jitter_leaves_one_pose():
 def test_aspect_stretches_the_width():
     wide = Shift(aspect=(3.0, 3.0), scale=(0.7, 0.7), rotation=0.0)
     squares = torch.full((3,), load_masks().names.index("square"))
-    scene = draw(squares, torch.Generator().manual_seed(1), wide, jitter=0.0,
-                 foreground=torch.full((3,), list(COLOURS).index("white")))
+    scene = draw(
+        squares,
+        torch.Generator().manual_seed(1),
+        wide,
+        jitter=0.0,
+        foreground=torch.full((3,), list(COLOURS).index("white")),
+    )
     scene.background.fill_(list(COLOURS).index("black"))
     scene.texture.zero_()
     scene.style.fill_(STYLES.index("photo"))

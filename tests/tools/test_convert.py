@@ -10,7 +10,7 @@ from helpers import NAMES, prompted
 from test_learner_state import CONFIGS, LAYOUTS, foreign, load
 
 from tools.convert import main
-from varprompt import checkpoint
+from varprompt import files
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ def test_there_and_back(layout, tmp_path):
     model = prompted(config)
     ours, theirs, back = (tmp_path / name for name in ("ours", "theirs", "back"))
     state = model.prompt_learner.state_dict()
-    checkpoint.write({"state_dict": state, "epoch": 7, "classnames": NAMES, "noise": 1}, ours)
+    files.write({"state_dict": state, "epoch": 7, "classnames": NAMES, "noise": 1}, ours)
     assert main([str(ours), str(theirs), "--to", "coop"]) == 0
     written = torch.load(theirs, weights_only=True)
     assert written["epoch"] == 7 and "noise" not in written
@@ -29,7 +29,7 @@ def test_there_and_back(layout, tmp_path):
     assert main([str(theirs), str(back), "--to", "ours"]) == 0
     for path in (theirs, back):
         other = prompted(config, seed=3)
-        load(other, checkpoint.read(path))
+        load(other, files.read(path))
         for name, value in other.prompt_learner.state_dict().items():
             assert torch.equal(value, state[name])
 
@@ -40,7 +40,7 @@ def test_from_theirs(layout, tmp_path):
     model = prompted(config)
     torch.save(foreign(model, NAMES, torch.float16), tmp_path / "theirs")
     assert main([str(tmp_path / "theirs"), str(tmp_path / "ours"), "--to", "ours"]) == 0
-    found = checkpoint.read(tmp_path / "ours")
+    found = files.read(tmp_path / "ours")
     names = set(mapping.values())
     assert set(found["state_dict"]) - {"token_prefix", "token_suffix"} == names
     load(prompted(config, seed=3), found)
@@ -49,14 +49,14 @@ def test_from_theirs(layout, tmp_path):
 @pytest.mark.parametrize("name", ["delta", "fixed", "per_token", "conditional-per_token"])
 def test_without_counterpart(name, tmp_path, capsys):
     state = prompted(CONFIGS[name]).prompt_learner.state_dict()
-    checkpoint.write({"state_dict": state}, tmp_path / "ours")
+    files.write({"state_dict": state}, tmp_path / "ours")
     assert main([str(tmp_path / "ours"), str(tmp_path / "out"), "--to", "coop"]) == 2
     assert "POSTERIOR must be gaussian and RESIDUAL shared" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_bad_files(tmp_path, capsys):
-    checkpoint.write({"state_dict": {"fc": torch.ones(1)}}, tmp_path / "other")
+    files.write({"state_dict": {"fc": torch.ones(1)}}, tmp_path / "other")
     (tmp_path / "folder").mkdir()
     for source, message in (
         ("none", "does not exist"),
@@ -71,8 +71,8 @@ def test_bad_files(tmp_path, capsys):
 @pytest.mark.parametrize("call", [["tools/convert.py"], ["-m", "tools.convert"]])
 def test_both_ways_to_call_it(call, tmp_path):
     source, target = tmp_path / "in", tmp_path / "out"
-    checkpoint.write({"state_dict": {"ctx": torch.ones(3, 5)}}, source)
+    files.write({"state_dict": {"ctx": torch.ones(3, 5)}}, source)
     command = [sys.executable, *call, source, target, "--to", "coop"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
-    assert torch.equal(checkpoint.read(target)["state_dict"]["ctx"], torch.ones(3, 5))
+    assert torch.equal(files.read(target)["state_dict"]["ctx"], torch.ones(3, 5))

@@ -9,8 +9,8 @@ from helpers import CLASSES, build, command
 
 import train
 from trainers.baselines import ENSEMBLE, TEMPLATES
-from varprompt.clip_io import load_clip
 from varprompt.errors import ConfigError
+from varprompt.towers.load import load_clip
 
 
 @pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from trainers.base import PromptTrainer
-from varprompt import checkpoint
+from varprompt import files
 
 OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp")
@@ -94,7 +94,7 @@ def test_a_late_look_changes_nothing(trainer, pictures, tmp_path, capsys, monkey
         )  # fmt: skip
         said = re.findall(r"Step left out.*\n.*\n.*", capsys.readouterr().out)
         assert len(said) == 2 and "batch [2/3], step 1" in said[0]
-        bundles = [checkpoint.read(folder / f"bad-step-{n}.pth.tar") for n in (1, 6)]
+        bundles = [files.read(folder / f"bad-step-{n}.pth.tar") for n in (1, 6)]
         assert all(b.pop("img").isnan().any() and b.pop("config") for b in bundles)
         outcomes.append({"said": said, "end": values(run)} | dict(enumerate(bundles)))
     assert equal(*outcomes)
@@ -111,7 +111,7 @@ def test_the_bundle_has_the_factor_of_its_step(pictures, tmp_path, monkeypatch):
         one_step(trainer, batch | {"img": batch["img"] * spoilt})
     assert trainer.scaler.get_scale() == 32  # 8, 16, and 8, 16 after the bad one
     trainer.check_steps()
-    assert checkpoint.read(tmp_path / "bad-step-1.pth.tar")["scaler"]["scale"] == 16
+    assert files.read(tmp_path / "bad-step-1.pth.tar")["scaler"]["scale"] == 16
 
 
 def test_a_saved_state_holds_no_unseen_bad_step(pictures, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from helpers import CLASSES, build, command
 
 from trainers.state import file_sha256, model_file
-from varprompt import checkpoint
+from varprompt import files
 from varprompt.errors import CheckpointError, ConfigError, DataError
 
 
@@ -64,14 +64,14 @@ def test_loading_for_a_test(finished, pictures, tmp_path):
     assert same(learned(trainer), fresh) and trainer.checkpoint_sha256 == ""
     trainer.load_model(finished, 2)
     file = finished / "prompt_learner/model.pth.tar-2"
-    assert same(learned(trainer), checkpoint.read(file)["state_dict"])
+    assert same(learned(trainer), files.read(file)["state_dict"])
     assert trainer.loaded_epoch == 2 and trainer.checkpoint_sha256 == file_sha256(file)
 
 
 def test_start_from_learned_values(finished, pictures, tmp_path):
     file = finished / "prompt_learner/model.pth.tar-3"
     trainer = build(command(pictures, tmp_path, MODEL__INIT_WEIGHTS=file))
-    assert same(learned(trainer), checkpoint.read(file)["state_dict"])
+    assert same(learned(trainer), files.read(file)["state_dict"])
     assert not trainer.optim.state_dict()["state"]
 
 
@@ -135,7 +135,7 @@ def unfinished(finished, pictures, tmp_path):
 
 def test_goes_on_from_the_newest_readable_state(unfinished, finished, capsys):
     folder, arguments = unfinished
-    want = checkpoint.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
+    want = files.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
     with open(folder / "resume.pth.tar", "r+b") as file:
         file.truncate(1000)
     trainer = build(arguments)
@@ -149,16 +149,16 @@ def test_goes_on_from_the_newest_readable_state(unfinished, finished, capsys):
 def test_state_of_another_kind_of_device(unfinished, finished, capsys):
     """What a GPU saves besides, or other than, a CPU: its generator and the scaler."""
     folder, arguments = unfinished
-    state = checkpoint.read(folder / "resume.pth.tar")
+    state = files.read(folder / "resume.pth.tar")
     state["noise"] = torch.zeros(16, dtype=torch.uint8)
-    checkpoint.write(state, folder / "resume.pth.tar")
+    files.write(state, folder / "resume.pth.tar")
     trainer = build(arguments)
     trainer.scaler = torch.amp.GradScaler("cpu")  # for which the state has no factor
     trainer.resume_model_if_exist("")
     assert "another kind of device: the noise is drawn anew" in capsys.readouterr().out
     trainer = build(arguments)
     trainer.train()  # at the start of an epoch the noise has a seed of its own anyway
-    want = checkpoint.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
+    want = files.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
     assert same(learned(trainer), want)
 
 
@@ -191,7 +191,7 @@ def test_resume_from_another_folder(unfinished, finished, pictures, tmp_path):
     folder, _ = unfinished
     trainer = build(command(pictures, tmp_path / "new", "--resume", folder.parent))
     trainer.train()
-    want = checkpoint.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
+    want = files.read(finished / "prompt_learner/model.pth.tar-3")["state_dict"]
     assert same(learned(trainer), want)
     with pytest.raises(CheckpointError, match=r"no resume\.pth\.tar in .*none/prompt_learner"):
         build(command(pictures, tmp_path / "x", "--resume", tmp_path / "none")).train()
@@ -200,7 +200,7 @@ def test_resume_from_another_folder(unfinished, finished, pictures, tmp_path):
 def test_best_model_on_validation_images(pictures, tmp_path):
     trainer = build(command(pictures, tmp_path, TEST__FINAL_MODEL="best_val"))
     trainer.train()
-    best = checkpoint.read(tmp_path / "prompt_learner/model-best.pth.tar")
+    best = files.read(tmp_path / "prompt_learner/model-best.pth.tar")
     assert best["val_result"] == trainer.best_result >= 20
     assert same(learned(trainer), best["state_dict"])
     assert trainer.loaded_epoch == best["epoch"]

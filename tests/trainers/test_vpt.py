@@ -10,11 +10,11 @@ import torch
 from helpers import CLASSES, N_IMAGES, ROOT, build, command, error, textbook_clip  # noqa: F401
 from helpers import textbook as textbook_step
 
-from varprompt.clip_io import load_clip
 from varprompt.errors import ConfigError
-from varprompt.loading import derive_seed
+from varprompt.images.loaders import derive_seed
 from varprompt.objective import kl_scale
 from varprompt.ops import SAMPLERS
+from varprompt.towers.load import load_clip
 
 N_TRAIN = len(CLASSES) * N_IMAGES["train"]
 LR, DECAY = 0.05, 5e-4
@@ -144,7 +144,7 @@ def test_test_options_reach_the_predictor(pictures, tmp_path):
 
 
 CLASH = """
-import varprompt.compat
+import varprompt.standin.which
 varprompt.compat.ensure_dassl()
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 @TRAINER_REGISTRY.register()

@@ -45,8 +45,11 @@ def tiny_clip_state_dict() -> dict[str, Tensor]:
     table = torch.from_numpy((UNTRAINED_STD * noise).astype(np.float32))
     table[ids] = rows
     state = {key: tensor.float() for key, tensor in stored.items()}
-    counters = [key.replace("running_mean", "num_batches_tracked") for key in state
-                if key.endswith("running_mean")]
+    counters = [
+        key.replace("running_mean", "num_batches_tracked")
+        for key in state
+        if key.endswith("running_mean")
+    ]
     state |= {key: torch.tensor(0) for key in counters}  # unused, but part of the state
     return state | {"token_embedding.weight": table}
 

@@ -28,8 +28,9 @@ COLOURLESS = ("sketch", "gray")  # these styles hide the colour, so naming it wo
 TEMPLATES = GENERIC + tuple(template for pair in STYLED.values() for template in pair)
 
 
-def caption(name: str, colour: str, background: str, texture: str, style: str,
-            rng: random.Random) -> str:
+def caption(
+    name: str, colour: str, background: str, texture: str, style: str, rng: random.Random
+) -> str:
     """One true sentence about a picture; what it mentions is random."""
     template = rng.choice(STYLED[style] if rng.random() < 0.6 else GENERIC)
     colourless = style in COLOURLESS
@@ -46,8 +47,14 @@ def caption(name: str, colour: str, background: str, texture: str, style: str,
 def captions(scene: Scene, names: list[str], rng: random.Random) -> list[str]:
     """One sentence for each of the B pictures of ``scene``; ``names`` are the B things shown."""
     colours = list(COLOURS)
-    picks = zip(names, scene.foreground.tolist(), scene.background.tolist(),
-                scene.texture.tolist(), scene.style.tolist(), strict=True)
+    picks = zip(
+        names,
+        scene.foreground.tolist(),
+        scene.background.tolist(),
+        scene.texture.tolist(),
+        scene.style.tolist(),
+        strict=True,
+    )
     return [
         caption(name, colours[front], colours[back], TEXTURES[texture], STYLES[style], rng)
         for name, front, back, texture, style in picks

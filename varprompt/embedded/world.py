@@ -23,8 +23,7 @@ COLOURS = {
     "white": (0.97, 0.97, 0.97), "black": (0.04, 0.04, 0.04), "gray": (0.50, 0.50, 0.50),
 }  # fmt: skip
 TEXTURES = ("solid", "striped", "dotted", "checkered")
-STYLES = ("photo", "sketch", "blurry", "noisy", "pixelated", "dark", "painting", "cartoon",
-          "gray")
+STYLES = ("photo", "sketch", "blurry", "noisy", "pixelated", "dark", "painting", "cartoon", "gray")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Figures of a test, in full precision."""
+
+import json
+import math
+
+import pytest
+import reference
+import torch
+
+from varprompt.run.results import Tally, calibration_error, provenance, read_results, write_results
+
+
+def batch(n, n_classes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    log_prob = (3 * torch.randn(n, n_classes, generator=generator)).log_softmax(-1)
+    return log_prob, torch.randint(n_classes, (n,), generator=generator)
+
+
+def test_summary_over_batches():
+    log_prob, labels = batch(101, 7)
+    tally = Tally()
+    for part in zip(log_prob.split(13), labels.split(13), strict=True):
+        tally.update(*part)
+    names = [f"class {i}" for i in range(7)]
+    found = tally.summary(names)
+    hits = log_prob.argmax(-1) == labels
+    assert found["accuracy"] == pytest.approx(100 * hits.float().mean().item())
+    assert found["nll"] == pytest.approx(torch.nn.functional.nll_loss(log_prob, labels).item())
+    want = reference.calibration_error(log_prob.max(-1)[0].exp().tolist(), hits.tolist())
+    assert found["ece"] == pytest.approx(100 * want)
+    assert (found["n_total"], found["n_correct"]) == (101, int(hits.sum()))
+    for label, name in enumerate(names):
+        mine = hits[labels == label]
+        assert found["per_class"][name]["total"] == len(mine)
+        assert found["per_class"][name]["accuracy"] == pytest.approx(
+            100 * mine.float().mean().item()
+        )
+
+
+def test_classes_without_images_are_left_out():
+    tally = Tally()
+    tally.update(torch.zeros(2, 3).log_softmax(-1), torch.tensor([0, 2]))
+    assert list(tally.summary(["a", "b", "c"])["per_class"]) == ["a", "c"]
+
+
+# ECE in percent of 500 confidences by torchmetrics 1.9.0, MulticlassCalibrationError(n_bins=15,
+# norm="l1") on `batch(500, C, seed)`, 2026-11
+TORCHMETRICS = {(2, 0): 34.657931, (5, 1): 55.177265, (100, 2): 42.984223}
+
+
+@pytest.mark.parametrize(("n_classes", "seed"), TORCHMETRICS)
+def test_calibration_error_is_that_of_torchmetrics(n_classes, seed):
+    log_prob, labels = batch(500, n_classes, seed)
+    confidence, predicted = log_prob.exp().max(-1)
+    got = 100 * calibration_error(confidence, (predicted == labels).float())
+    assert got == pytest.approx(TORCHMETRICS[n_classes, seed], abs=2e-4)
+
+
+def test_calibration_error_at_the_edges():
+    ones = torch.ones(4)
+    assert calibration_error(ones, ones) == 0
+    assert calibration_error(ones, 0 * ones) == 1
+    assert calibration_error(0 * ones, ones) == 1
+    assert calibration_error(torch.tensor([0.2, 0.2]), torch.tensor([1.0, 0.0])) == pytest.approx(
+        0.3
+    )
+    together = torch.tensor([0.2, 0.19])  # bins are (a, b]: the edge belongs to the lower one
+    assert calibration_error(together, torch.tensor([1.0, 0.0])) == pytest.approx(0.305)
+    nearly = torch.tensor([1 + 1e-7])  # exp of a rounded log-probability
+    assert calibration_error(nearly, torch.ones(1)) == pytest.approx(0, abs=1e-6)
+
+
+def test_file(tmp_path):
+    assert read_results(tmp_path) is None
+    write_results(tmp_path, {"accuracy": 50.123456789, "name": "é"})
+    found = read_results(tmp_path)
+    assert found["accuracy"] == 50.123456789 and found["name"] == "é"
+    assert found["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert found.keys() == {"accuracy", "name", "date", "versions", "git_commit"}
+    for damage in ("", "{", "[1]", '{"accuracy": 1'):
+        (tmp_path / "results.json").write_text(damage)
+        assert read_results(tmp_path) is None
+    with pytest.raises(ValueError, match="JSON"):
+        write_results(tmp_path, {"nll": math.nan})
+    assert json.loads((tmp_path / "results.json").read_text() + "}") == {"accuracy": 1}
+
+
+def test_provenance():
+    found = provenance()
+    assert found["date"].endswith("+00:00")
+    assert {"python", "torch", "torchvision", "clip-anytorch", "numpy"} <= found["versions"].keys()
+    assert "unknown" not in found["versions"].values()

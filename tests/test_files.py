@@ -1,0 +1,143 @@
+"""Files are written whole or not at all, and reading them runs nothing."""
+
+import os
+import stat
+import zipfile
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
+
+from varprompt import files
+from varprompt.errors import CheckpointError
+
+STATE = {"state_dict": {"ctx": torch.arange(6.0)}, "epoch": 3, "val_result": None, "name": "x"}
+
+
+class Command:
+    """A pickle that would run a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "deep" / "er" / "model.pth.tar-3"
+    files.write(STATE, path)
+    found = files.read(path)
+    assert torch.equal(found["state_dict"].pop("ctx"), STATE["state_dict"]["ctx"])
+    assert found == {**STATE, "state_dict": {}}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~files._umask()
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("failure", ["state", "writer"])
+def test_a_failure_keeps_the_old_file(tmp_path, failure):
+    path = tmp_path / "model"
+    files.write(STATE, path)
+    before = path.read_bytes()
+    if failure == "state":
+        with pytest.raises(CheckpointError, match="never unpickled"):
+            files.write({**STATE, "sched": Command(tmp_path / "ran")}, path)
+    else:
+
+        def fill_the_disk(file):
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(OSError, match="No space left"):
+            files.write_atomic(path, fill_the_disk)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["model"]
+
+
+def optimizer_and(schedule):
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([parameter], 0.1, momentum=0.9)
+    parameter.sum().backward()
+    optimizer.step()
+    return optimizer, schedule(optimizer)
+
+
+@pytest.mark.parametrize(
+    "schedule", [lambda o: CosineAnnealingLR(o, 10), lambda o: StepLR(o, 2)], ids=["cosine", "step"]
+)
+def test_pickled_schedulers_are_read_as_nothing(tmp_path, schedule):
+    """CoOp's warm-up scheduler saves its successor, an object that holds the optimizer."""
+    optimizer, successor = optimizer_and(schedule)
+    scheduler = {"successor": successor, "warmup_epoch": 1, "cons_lr": 1e-5, "last_epoch": 2}
+    state = {**STATE, "optimizer": optimizer.state_dict(), "scheduler": scheduler}
+    torch.save(state, tmp_path / "model")
+    found = files.read(tmp_path / "model")
+    assert found["scheduler"] is None
+    assert found["optimizer"]["param_groups"] == optimizer.state_dict()["param_groups"]
+    assert torch.equal(found["state_dict"]["ctx"], STATE["state_dict"]["ctx"])
+    with pytest.raises(CheckpointError, match="CosineAnnealingLR|StepLR"):
+        files.write(state, tmp_path / "ours")  # our own files hold plain values only
+
+
+@pytest.mark.parametrize("new_form", [True, False])
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside-a-scheduler"])
+def test_commands_are_refused_by_name(tmp_path, new_form, beside):
+    ran = tmp_path / "ran"
+    state = {**STATE, "extra": Command(ran)}
+    if beside:
+        state["scheduler"] = {"successor": optimizer_and(lambda o: StepLR(o, 2))[1]}
+    torch.save(state, tmp_path / "model", _use_new_zipfile_serialization=new_form)
+    with pytest.raises(CheckpointError, match=r"posix\.system|torch\.optim") as caught:
+        files.read(tmp_path / "model")
+    assert "never unpickled" in str(caught.value) and not ran.exists()
+    if new_form:
+        assert "posix.system" in str(caught.value)
+
+
+def test_a_command_dressed_as_a_scheduler_is_not_run(tmp_path):
+    """A file may name torch.optim.<anything>: it gets a placeholder, whatever that is called."""
+    ran = tmp_path / "ran"
+    torch.save({"state_dict": {}, "scheduler": Command(ran)}, tmp_path / "plain")
+    with zipfile.ZipFile(tmp_path / "plain") as old, zipfile.ZipFile(tmp_path / "m", "w") as new:
+        for name in old.namelist():
+            data = old.read(name).replace(b"cposix\nsystem", b"ctorch.optim.os\nsystem")
+            new.writestr(name, data)
+    assert files.read(tmp_path / "m")["scheduler"] is None
+    assert not ran.exists()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[data.index(STATE["state_dict"]["ctx"].numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (cut, r"\(it is cut short\)"),
+        (flip, "checksum of its part .* is wrong"),
+        (lambda p: p.write_bytes(b""), "damaged or not a checkpoint .*not of torch.save"),
+        (lambda p: p.write_text("hello"), r"\(not of torch.save\)"),
+        (lambda p: torch.save(torch.ones(2), p), "holds a Tensor, not a dict"),
+        (lambda p: p.unlink(), "does not exist"),
+        (lambda p: (p.unlink(), p.mkdir()), "does not exist"),
+    ],
+)
+def test_damage_is_noticed(tmp_path, harm, message):
+    path = tmp_path / "model"
+    files.write(STATE, path)
+    harm(path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        files.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_allowing_placeholders_leaves_no_trace(tmp_path):
+    torch.save({"scheduler": optimizer_and(lambda o: StepLR(o, 2))[1]}, tmp_path / "model")
+    before = set(torch.serialization.get_safe_globals())
+    files.read(tmp_path / "model")
+    assert set(torch.serialization.get_safe_globals()) == before

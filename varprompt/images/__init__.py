@@ -1,0 +1,1 @@
+"""Images: reading, loaders, features and their cache."""

@@ -1,0 +1,103 @@
+"""From images to features, all at once: for a test, or to train on views encoded beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from .loaders import EpochBatches, PlainLoader, derive_seed, leave_signals_to_parent
+
+Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
+
+
+def encode_images(
+    loader: DataLoader, keys: Iterable[Any], encode: Encode, batch_size: int
+) -> Tensor:
+    """Features `(N, E)`, float32 on the CPU, of the items of `loader` that `keys` names, in order.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    images = PlainLoader(
+        _Images(loader.dataset), batch_size, sampler=keys,
+        num_workers=loader.num_workers, pin_memory=loader.pin_memory,
+        generator=torch.Generator(),  # leaves the global one as it is
+        worker_init_fn=leave_signals_to_parent,
+    )  # fmt: skip
+    return torch.cat([
+        encode(batch).cpu() for batch in tqdm(images, disable=None, desc="encoding images")
+    ])  # fmt: skip
+
+
+class Views(Dataset):
+    """Features in place of images: all images show their next view in each epoch, in turn.
+
+    Args:
+        features: `(V, N, E)`, V views of N images.
+        items: the N records (label, impath).
+        batches: tells the epoch.
+    """
+
+    def __init__(self, features: Tensor, items: Sequence[Any], batches: EpochBatches):
+        self.features = features
+        self.data_source = items
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        index, _ = key
+        item = self.data_source[index]
+        features = self.features[self.batches.epoch % len(self.features), index]
+        return {"features": features, "label": item.label, "impath": item.impath, "index": index}
+
+
+def view_loader(loader: DataLoader, n_views: int, encode: Encode, batch_size: int) -> DataLoader:
+    """`loader`'s batches with "features" `(B, E)` instead of "img"; encodes all views now.
+
+    View v of image i is a function of (seed, v, i); epoch e shows view e mod `n_views`.
+
+    Args:
+        loader: from `varprompt.loading.seeded_loader`; its sampler is the new loader's, too.
+        n_views: V; as many as epochs make every epoch a fresh augmentation.
+        encode: images -> unit-norm features.
+        batch_size: images to encode at once.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    batches, n_images = loader.batch_sampler, len(loader.dataset)
+    keys = [
+        (i, derive_seed(batches.seed, "view", view, i))
+        for view in range(n_views)
+        for i in range(n_images)
+    ]
+    features = encode_images(loader, keys, encode, batch_size).unflatten(0, (n_views, n_images))
+    views = Views(features, data_source(loader.dataset), batches)
+    return DataLoader(views, batch_sampler=batches, pin_memory=loader.pin_memory)
+
+
+def data_source(items: Any) -> Sequence[Any]:
+    """The records (impath, label) behind Dassl's items or a wrapper of them."""
+    while not hasattr(items, "data_source"):
+        items = items.items
+    return items.data_source
+
+
+class _Images(Dataset):
+    """The images alone of Dassl's items."""
+
+    def __init__(self, items: Dataset):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Tensor:
+        return self.items[key]["img"]

@@ -1,0 +1,132 @@
+"""Training batches whose order and augmentation are a function of (seed, epoch, image) alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import DataError
+
+_MESSAGE = f"\n{DataError.__module__}.DataError: "  # stands before it in a worker's traceback
+_GRACE = 60  # seconds that a terminated worker goes on
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^31) for the purpose that `parts` name; unrelated for other parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def only_deterministic() -> None:
+    """Make this process use torch's deterministic algorithms only; an operator without fails."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first use of CUDA
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Set up a data loader's worker: the process that it works for decides what a signal means.
+
+    Ctrl-C reaches workers, too, and so does the SIGTERM of a batch system. A worker that is
+    terminated goes on for a while, so that the step can be finished and its state be saved.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of (index, seed of that item) in an order that `seed` and `epoch` decide.
+
+    Set `epoch`, and `first_batch` to leave out what an interrupted epoch had already seen.
+    """
+
+    def __init__(self, n_items: int, batch_size: int, seed: int):
+        self.n_items = n_items
+        self.batch_size = min(batch_size, n_items)  # a smaller set makes one short batch
+        self.seed = seed
+        self.epoch = 0
+        self.first_batch = 0
+
+    def __len__(self) -> int:
+        return self.n_items // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, "order"))
+        order = torch.randperm(self.n_items, generator=generator).tolist()
+        for batch in range(self.first_batch, len(self)):
+            items = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(i, derive_seed(self.seed, self.epoch, i)) for i in items]
+
+
+class SeededItems(Dataset):
+    """Items of another data set, with the random generators seeded around each access.
+
+    The result does not depend on the number of workers, and the generators of the process are
+    left as they were.
+    """
+
+    def __init__(self, items: Dataset):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        index, seed = key
+        python, numpy = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # leaves CUDA alone
+            random.seed(seed)
+            np.random.seed(seed)
+            try:
+                return self.items[index]
+            finally:
+                random.setstate(python)
+                np.random.set_state(numpy)
+
+
+class PlainLoader(DataLoader):
+    """A loader in which a worker's DataError arrives with its own message, not a traceback."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the batches.
+
+        Raises:
+            DataError: an item cannot be read.
+        """
+        try:
+            yield from super().__iter__()
+            return
+        except DataError as error:
+            *_, message = str(error).rpartition(_MESSAGE)
+        # here the error and its frames are gone, and with them the workers that they would keep
+        raise DataError(message.rstrip())
+
+
+def end_workers(loader: DataLoader) -> None:
+    """End a loader's persistent workers; those left when Python ends would be terminated."""
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
+def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
+    """`loader`'s items in `EpochBatches`; the sampler is the new loader's ``batch_sampler``."""
+    n_workers = loader.num_workers
+    return PlainLoader(
+        SeededItems(loader.dataset),
+        batch_sampler=EpochBatches(len(loader.dataset), batch_size, seed),
+        num_workers=n_workers,
+        persistent_workers=n_workers > 0,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=leave_signals_to_parent,
+    )

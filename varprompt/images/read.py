@@ -1,0 +1,101 @@
+"""Reads one image as CoOp sees it, or says which file cannot be read; items of Dassl's form."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..errors import DataError
+
+_PROGRAMS = ("EPS",)  # Pillow hands them to Ghostscript, which runs what the file says
+
+
+def read_rgb(path: str) -> Image.Image:
+    """Return an image in RGB, its pixels as stored: no EXIF rotation, the first frame.
+
+    Images of 16 bits per channel and one channel keep their upper 8 bits; Pillow's own conversion
+    would turn nearly all of their values into white.
+
+    Raises:
+        DataError: if the file is missing, not a regular file, truncated, too large (a
+            decompression bomb), a program, or not an image with a defined range of values.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
+            raise ValueError("not a regular file")
+        with open(path, "rb") as file, Image.open(file) as image:
+            return _to_rgb(image)
+    except Exception as error:  # hostile files make decoders raise anything
+        reason = f"{type(error).__name__}: {error}"
+        large = isinstance(error, Image.DecompressionBombError)
+        advice = "; store it smaller, or take it out of the data set" if large else ""
+        raise DataError(f"{path}: not a readable image ({reason}){advice}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.format in _PROGRAMS:
+        raise ValueError(f"{image.format} is a program, not pixels")
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
+        upper = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode}: values without a defined range")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")  # the same pixels without a warning
+    return image.convert("RGB")
+
+
+class ImageItems(Dataset):
+    """Dassl's items (img, label, domain, impath, index), read by `read_rgb`.
+
+    To be given to Dassl's `DataManager` as its ``dataset_wrapper``.
+
+    Args:
+        cfg: not used; several transforms per image and untransformed ones are refused elsewhere.
+        data_source: records with impath, label and domain.
+        transform: RGB image -> tensor.
+        is_train: not used.
+    """
+
+    def __init__(
+        self,
+        cfg: Any,
+        data_source: Sequence[Any],
+        transform: Callable[[Image.Image], Any],
+        is_train: bool = False,
+    ):
+        self.data_source = data_source
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One item.
+
+        Raises:
+            DataError: the image cannot be read, or not be transformed.
+        """
+        item = self.data_source[index]
+        image = read_rgb(item.impath)
+        try:
+            img = self.transform(image)
+        except Exception as error:  # transforms of other people raise anything
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"{item.impath}: an image of {image.width} x {image.height} pixels cannot be "
+                f"transformed ({reason}); see INPUT.TRANSFORMS"
+            ) from error
+        return {
+            "img": img,
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+        }

@@ -1,0 +1,1 @@
+"""A run: its folder, log, states and results; knows no CLIP."""

@@ -1,0 +1,114 @@
+"""What a test found, in full precision, as a file beside the log."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..files import write_atomic
+
+FILE_NAME = "results.json"
+ECE_BINS = 15
+_PACKAGES = ("torch", "torchvision", "clip-anytorch", "numpy", "pillow", "yacs")
+
+
+class Tally:
+    """Collects log-probabilities batch by batch.
+
+    Keeps, per image, its label, its predicted class, the confidence in it and the log-probability
+    of the label: not the whole distribution.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+
+    def update(self, log_prob: Tensor, labels: Tensor) -> None:
+        """Add log-probabilities `(B, C)` and labels `(B,)`."""
+        confidence, predicted = log_prob.max(-1)
+        of_label = log_prob.gather(-1, labels[:, None])[:, 0]
+        self._rows.append(torch.stack([labels, predicted, confidence.exp(), of_label], 1).cpu())
+
+    def summary(self, classnames: list[str]) -> dict[str, Any]:
+        """Accuracy, negative log-likelihood (nats), calibration error, and accuracy by class.
+
+        `ece` is the expected calibration error in percent over 15 bins of equal width (Guo et al.
+        2017, arXiv 1706.04599): bin-weighted mean distance of confidence from accuracy.
+        """
+        rows = torch.cat(self._rows).double()
+        labels, predicted, confidence, of_label = rows.unbind(1)
+        correct = (labels == predicted).double()
+        per_class = {}
+        for label, name in enumerate(classnames):
+            mine = correct[labels == label]
+            if len(mine):
+                per_class[name] = {"accuracy": 100 * mine.mean().item(), "total": len(mine)}
+        return {
+            "accuracy": 100 * correct.mean().item(),
+            "nll": -of_label.mean().item(),
+            "ece": 100 * calibration_error(confidence, correct),
+            "n_total": len(rows),
+            "n_correct": int(correct.sum()),
+            "per_class": per_class,
+        }
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS) -> float:
+    """Expected calibration error in [0, 1] from confidences and 0/1 correctness, `(N,)` each."""
+    index = (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1  # bins (a, b]
+    gaps = torch.zeros(n_bins, dtype=torch.float64)
+    gaps.index_add_(0, index, (confidence - correct).double())
+    return (gaps.abs().sum() / len(confidence)).item()
+
+
+def write_results(folder: str | Path, results: Mapping[str, Any]) -> None:
+    """Write `results` with date, versions and commit to ``results.json``, whole or not at all."""
+    content = {**results, **provenance()}
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(Path(folder) / FILE_NAME, lambda file: file.write(text.encode()))
+
+
+def read_results(folder: str | Path) -> dict[str, Any] | None:
+    """The results in `folder`; None if there are none or the file is damaged."""
+    try:
+        content = json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def provenance() -> dict[str, Any]:
+    """When, with which versions and from which commit."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "date": now.isoformat(timespec="seconds"),
+        "versions": versions,
+        "git_commit": _git_commit(),
+    }
+
+
+def _git_commit() -> str:
+    """Commit of the source tree, with + if it has changes; empty outside a checkout."""
+    root = Path(__file__).resolve().parent.parent.parent
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,1 @@
+"""From a yacs tree and a command line to validated objects."""

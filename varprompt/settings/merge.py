@@ -1,0 +1,212 @@
+"""Merging files and KEY VALUE pairs into a configuration, and telling two of them apart."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from ..errors import ConfigError, brief
+
+# keys that may differ between two runs without another result, up to rounding
+_FREE = {
+    "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
+    "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.MAX_BAD_STEPS", "TRAIN.PRINT_FREQ",
+    "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
+}  # fmt: skip
+_LARGEST = 2**63  # that of whole numbers in torch
+_OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
+
+
+def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
+    """Merge a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, or has keys or values that do not
+            fit; all of them are named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        names = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, 1, 0.4)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        here = f"; {path.parent} has {', '.join(names)}" if names else f"; no folder {path.parent}"
+        raise ConfigError(f"configuration file {path} does not exist{hint or here}")
+    text = path.read_bytes()
+    try:
+        content = _parse(text.decode())
+    except Exception as error:  # PyYAML's constructors raise anything
+        raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from error
+    if content is None:
+        return
+    if not isinstance(content, dict):
+        raise ConfigError(f"configuration file {path} holds no KEY: VALUE mapping")
+    pairs = list(_leaves(content, cfg))
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError(f"configuration file {path} has {', '.join(twice)} twice")
+    _merge(cfg, pairs, f" (in {path})")
+
+
+def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
+    """Merge ``[KEY, VALUE, KEY, VALUE, ...]``; of a key that comes again the last value counts.
+
+    Raises:
+        ConfigError: flags among the pairs, a key without value, unknown keys, values of another
+            type; all of them are named.
+    """
+    flags = [str(p) for p in pairs if str(p).startswith("--")]
+    if flags:
+        raise ConfigError(
+            f"{', '.join(flags)} stand(s) behind the first KEY VALUE pair ({pairs[0]}), where "
+            "only such pairs may follow: put flags first"
+        )
+    if len(pairs) % 2:
+        raise ConfigError(
+            f"{pairs[-1]!r} has no value; options are KEY VALUE pairs, e.g. TRAINER.VPT.L 20"
+        )
+    _merge(cfg, list(zip(pairs[::2], pairs[1::2], strict=True)), "")
+
+
+def difference(before: str, now: str) -> list[str]:
+    """``KEY: old -> new`` for what differs between two dumped configs and decides a result."""
+    new = _parse(now)
+    try:
+        old = _parse(before)
+    except Exception:  # a damaged file may hold anything
+        old = None
+    old = dict(_leaves(old if isinstance(old, dict) else {}, new))
+    new = dict(_leaves(new, new))
+    return [
+        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if key not in _FREE and old.get(key, "absent") != new.get(key, "absent")
+    ]
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """Any part of the file but an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with each of its keys once."""
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in keys).items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is given {count} times", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one
+
+
+def _leaves(tree: dict[Any, Any], like: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values, going down only where `like` does."""
+    for key, value in tree.items():
+        below = like.get(key)
+        if not isinstance(below, dict):
+            yield f"{path}{key}", value
+        elif isinstance(value, dict):
+            yield from _leaves(value, below, f"{path}{key}.")
+        elif value is not None:  # a heading with nothing under it says nothing
+            yield f"{path}{key}", value
+
+
+def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
+    known = dict(_leaves(cfg, cfg))
+    problems = []
+    for key, value in pairs:
+        if key not in known:
+            near = difflib.get_close_matches(str(key)[:100], known, 1, 0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(f"{str(key)[:100]} is not a configuration key{where}{hint}")
+            continue
+        try:
+            value = _fit(value, None if key in _OR_NONE else known[key])
+        except ValueError:
+            wanted = f"{_kind(known[key])} is expected, such as {known[key]!r}"
+            problems.append(f"{key} is {brief(value)}{where}; {wanted}")
+            continue
+        node = cfg
+        *path, leaf = key.split(".")
+        for name in path:
+            node = node[name]
+        node[leaf] = value
+    if problems:
+        raise ConfigError(problems)
+
+
+def _fit(value: Any, default: Any) -> Any:
+    """`value` in the type of `default`; whole numbers count as floats and the reverse.
+
+    Raises:
+        ValueError: it has another type, or cannot be written to a file.
+    """
+    if isinstance(default, str):
+        if type(value) not in (str, int):  # YAML reads off and 1.10 as False and 1.1
+            raise ValueError
+        return _scalar(str(value))
+    parsed = _literal(value)
+    if isinstance(default, list | tuple) and isinstance(parsed, list | tuple):
+        return type(default)(_scalar(item) for item in parsed)
+    parsed = _scalar(parsed)
+    if default is None or type(parsed) is type(default):
+        return parsed
+    if type(default) is float and type(parsed) is int:
+        return float(parsed)
+    if type(default) is int and type(parsed) is float and parsed.is_integer():
+        return int(parsed)
+    raise ValueError
+
+
+def _scalar(value: Any) -> Any:
+    """`value`, if it is a text, a finite number of usual size, a truth value or None.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, str):
+        value.encode()  # raises a ValueError for halves of characters
+        if "\0" in value:
+            raise ValueError
+    elif isinstance(value, int | float):
+        if not abs(value) < _LARGEST:
+            raise ValueError
+    elif value is not None:
+        raise ValueError
+    return value
+
+
+def _literal(value: Any) -> Any:
+    """What a text says as a Python literal, as yacs reads it: YAML takes 1e-5 for a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange escapes and operators
+            return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def _kind(default: Any) -> str:
+    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text",
+             type(None): "a number or None"}  # fmt: skip
+    return names.get(type(default), "a list")

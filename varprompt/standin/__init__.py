@@ -1,0 +1,1 @@
+"""Which Dassl is in use, and the built-in stand-in for it."""

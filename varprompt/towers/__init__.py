@@ -1,0 +1,1 @@
+"""Where CLIPs come from, and their frozen towers."""

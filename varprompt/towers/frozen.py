@@ -1,0 +1,31 @@
+"""A frozen CLIP: both towers and the temperature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .load import cast_clip
+from .text import FrozenTextEncoder
+
+
+class FrozenCLIP(nn.Module):
+    """The two towers and the temperature of a CLIP, in the number format of `precision`."""
+
+    def __init__(self, clip_model: Any, precision: str = "fp32", mem_budget: int = 0):
+        super().__init__()
+        self.clip = cast_clip(clip_model, precision).eval().requires_grad_(False)
+        self.encode_text = FrozenTextEncoder(self.clip, mem_budget)
+        self.scale = float(self.clip.logit_scale.detach().float().exp())
+
+    def train(self, mode: bool = True) -> FrozenCLIP:
+        """Stay in evaluation mode: batch statistics of the image tower are frozen too."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)`."""
+        return F.normalize(self.clip.encode_image(images).float(), dim=-1)
