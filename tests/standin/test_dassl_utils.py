@@ -235,7 +235,7 @@ def test_unknown_optimizer(cfg, stand_in):
 
 
 def test_schedule_is_ours(repaired):
-    assert build_lr_scheduler is varprompt.schedule.build_lr_scheduler
+    assert build_lr_scheduler is varprompt.run.schedule.build_lr_scheduler
 
 
 LOGGING = """

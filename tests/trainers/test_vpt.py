@@ -145,7 +145,7 @@ def test_test_options_reach_the_predictor(pictures, tmp_path):
 
 CLASH = """
 import varprompt.standin.which
-varprompt.compat.ensure_dassl()
+varprompt.standin.which.ensure_dassl()
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 @TRAINER_REGISTRY.register()
 class VPT(TrainerX): ...

@@ -64,7 +64,7 @@ def view_loader(loader: DataLoader, n_views: int, encode: Encode, batch_size: in
     View v of image i is a function of (seed, v, i); epoch e shows view e mod `n_views`.
 
     Args:
-        loader: from `varprompt.loading.seeded_loader`; its sampler is the new loader's, too.
+        loader: from `varprompt.images.loaders.seeded_loader`; its sampler is the new loader's, too.
         n_views: V; as many as epochs make every epoch a fresh augmentation.
         encode: images -> unit-norm features.
         batch_size: images to encode at once.
