@@ -23,7 +23,7 @@ class PromptedCLIP(nn.Module):
     """Class probabilities from learned prompts.
 
     Args:
-        clip_model: from `varprompt.towers.load.load_clip`; put into the number format of the config.
+        clip_model: from `load_clip`; put into the number format of the config.
         classnames: C names, in the order of the labels.
         prompt_config: see `PromptConfig`.
 
