@@ -1,4 +1,4 @@
-"""Rows of docs/defects.md that no other test shows, and that document itself."""
+"""Rows of tests/defects.md that no other test shows, and that document itself."""
 
 import re
 
@@ -14,7 +14,7 @@ from varprompt.run.results import read_results
 
 ROWS = [f"{s}{n}" for s, count in zip("ABCDEF", (10, 15, 21, 9, 9, 5), strict=True)
         for n in range(1, count + 1)]  # fmt: skip
-DOCUMENT = ROOT / "docs/defects.md"
+DOCUMENT = ROOT / "tests/defects.md"
 FOLDERS = ("varprompt", "trainers", "datasets", "tools", "scripts")
 MODULES = [*ROOT.glob("*.py"), *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))]
 
