@@ -172,7 +172,7 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
     from dassl.engine import TRAINER_REGISTRY
 
     from trainers.base import PromptTrainer
-    from varprompt.settings.limits import choice
+    from varprompt.checks import check_choice
     from varprompt.settings.nodes import prompt_config
     from varprompt.towers.load import check_backbone
 
@@ -181,10 +181,10 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
         name for name in TRAINER_REGISTRY.registered_names()
         if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
     ]  # fmt: skip
-    if choice(cfg.TRAINER.NAME, ours, "TRAINER.NAME (--trainer)", problems) in ours:
+    if check_choice(cfg.TRAINER.NAME, ours, "TRAINER.NAME (--trainer)", problems) in ours:
         _collect(problems, prompt_config, cfg, cfg.TRAINER.NAME)
     data_sets = DATASET_REGISTRY.registered_names()
-    choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
+    check_choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
     trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
     if args.eval_only and not trained:
         problems.append(

@@ -5,8 +5,8 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from varprompt.checks import check_choice
 from varprompt.errors import ConfigError
-from varprompt.settings.limits import choice
 
 from .splits import Item, Problems, Split
 
@@ -20,7 +20,7 @@ def one_of(value: str, allowed: Sequence[str], key: str) -> str:
         ConfigError: if it is not.
     """
     problems: list[str] = []
-    choice(value, allowed, key, problems)
+    check_choice(value, allowed, key, problems)
     if problems:
         raise ConfigError(problems)
     return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
 from yacs.config import CfgNode
 
+from ..checks import check_choice, check_range
 from ..run.schedule import SCHEDULES, WARMUPS
 
 SUBSETS = ("all", "base", "new")
@@ -92,11 +92,11 @@ def dassl_problems(cfg: CfgNode) -> list[str]:
     """What is wrong with those of Dassl's options that a run depends on."""
     problems: list[str] = []
     for key, (least, most) in RANGES.items():
-        within(value_of(cfg, key), least, most, key, problems)
+        check_range(value_of(cfg, key), least, most, key, problems)
     for key, allowed in ALLOWED.items():
-        choice(value_of(cfg, key), allowed, key, problems)
+        check_choice(value_of(cfg, key), allowed, key, problems)
     for name in cfg.INPUT.TRANSFORMS:
-        choice(name, TRANSFORMS, "a name in INPUT.TRANSFORMS", problems)
+        check_choice(name, TRANSFORMS, "a name in INPUT.TRANSFORMS", problems)
     for key, form in LISTS.items():
         _check_list(value_of(cfg, key), *form, key, problems)
     return problems + _contradictions(cfg)
@@ -133,23 +133,3 @@ def value_of(cfg: CfgNode, key: str) -> Any:
     for name in key.split("."):
         cfg = cfg[name]
     return cfg
-
-
-def choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
-    """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
-    if value not in allowed:
-        names = [str(a) for a in allowed]
-        near = difflib.get_close_matches(str(value), names, 1, 0.4) if len(names) > 1 else []
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        problems.append(f"{where} is {value!r}; choose from {', '.join(names)}{hint}")
-    return value
-
-
-def within(value: float, least: float, most: float, where: str, problems: list[str]) -> float:
-    """Return `value`; if it is not in [least, most], note so in `problems`."""
-    if not least <= value <= most:
-        limit = f"it must be at least {least}"
-        if value >= least:
-            limit = f"it must be at most {most}"
-        problems.append(f"{where} is {value}; {limit}")
-    return value

@@ -8,6 +8,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from ..checks import check_choice, check_range
 from ..config import RESIDUALS, PromptConfig
 from ..errors import ConfigError
 from ..objective import KL_REDUCTIONS, OBJECTIVES
@@ -15,7 +16,7 @@ from ..ops import SAMPLERS
 from ..posteriors import LOGVAR_BOUNDS, POSTERIORS
 from ..towers.load import PRECISIONS
 from ..towers.tokens import POSITIONS
-from .limits import choice, dassl_problems, within
+from .limits import dassl_problems
 
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 MOST_SAMPLES = 10**5
@@ -91,8 +92,8 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
     where = f"TRAINER.{node_name}"
     words = node.CTX_INIT.replace("_", " ").strip()
     common = {
-        "precision": choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
-        "n_ctx": within(node.N_CTX, 0 if words else 1, LONGEST, f"{where}.N_CTX", problems),
+        "precision": check_choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
+        "n_ctx": check_range(node.N_CTX, 0 if words else 1, LONGEST, f"{where}.N_CTX", problems),
         "ctx_init": words,
         "mem_budget": cfg.TRAINER.VPT.MEM_BUDGET,
     }
@@ -100,7 +101,7 @@ def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
         common |= _variational(node, trainer, problems)
     elif trainer == "CoOp":
         common["class_specific"] = bool(node.CSC)
-        common["position"] = choice(
+        common["position"] = check_choice(
             node.CLASS_TOKEN_POSITION, POSITIONS, f"{where}.CLASS_TOKEN_POSITION", problems
         )
         if node.CSC and node.CTX_INIT:
@@ -143,20 +144,22 @@ def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, 
             f"{where}.N_CTX is {node.N_CTX} but {where}.CTX_INIT {node.CTX_INIT!r} has {n_words} "
             f"words; give N_CTX {n_words}, or CTX_INIT '' to start from random vectors"
         )
-    n_samples = within(node.L, 1, MOST_SAMPLES, f"{where}.L", problems)
-    n_samples_test = within(node.L_TEST, 0, MOST_SAMPLES, f"{where}.L_TEST", problems)
+    n_samples = check_range(node.L, 1, MOST_SAMPLES, f"{where}.L", problems)
+    n_samples_test = check_range(node.L_TEST, 0, MOST_SAMPLES, f"{where}.L_TEST", problems)
     return {
-        "posterior": choice(node.POSTERIOR, POSTERIORS, f"{where}.POSTERIOR", problems),
+        "posterior": check_choice(node.POSTERIOR, POSTERIORS, f"{where}.POSTERIOR", problems),
         "conditional": trainer == "VPT_CoCoOp",
-        "residual": choice(node.RESIDUAL, RESIDUALS, f"{where}.RESIDUAL", problems),
+        "residual": check_choice(node.RESIDUAL, RESIDUALS, f"{where}.RESIDUAL", problems),
         "learn_context": bool(node.LEARN_CONTEXT),
         "logvar_init": logvar,
-        "prior_std": within(node.PRIOR_STD, 1e-6, 1e6, f"{where}.PRIOR_STD", problems),
-        "sampler": choice(node.SAMPLER, SAMPLERS, f"{where}.SAMPLER", problems),
+        "prior_std": check_range(node.PRIOR_STD, 1e-6, 1e6, f"{where}.PRIOR_STD", problems),
+        "sampler": check_choice(node.SAMPLER, SAMPLERS, f"{where}.SAMPLER", problems),
         "n_samples": n_samples,
         "n_samples_test": n_samples_test or n_samples,
-        "test_seed": within(node.TEST_SEED, 0, 2**63 - 1, f"{where}.TEST_SEED", problems),
-        "objective": choice(node.OBJECTIVE, OBJECTIVES, f"{where}.OBJECTIVE", problems),
-        "kl_weight": within(node.KL_WEIGHT, 0, 1e6, f"{where}.KL_WEIGHT", problems),
-        "kl_reduction": choice(node.KL_REDUCTION, KL_REDUCTIONS, f"{where}.KL_REDUCTION", problems),
+        "test_seed": check_range(node.TEST_SEED, 0, 2**63 - 1, f"{where}.TEST_SEED", problems),
+        "objective": check_choice(node.OBJECTIVE, OBJECTIVES, f"{where}.OBJECTIVE", problems),
+        "kl_weight": check_range(node.KL_WEIGHT, 0, 1e6, f"{where}.KL_WEIGHT", problems),
+        "kl_reduction": check_choice(
+            node.KL_REDUCTION, KL_REDUCTIONS, f"{where}.KL_REDUCTION", problems
+        ),
     }

@@ -1,0 +1,31 @@
+"""Checks of single values that collect what is wrong, so that every problem is said at once."""
+
+from __future__ import annotations
+
+import difflib
+from numbers import Integral, Real
+from typing import Any
+
+
+def check_choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
+    """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
+    if value not in list(allowed):
+        names = [str(a) for a in allowed]
+        near = difflib.get_close_matches(str(value), names, 1, 0.4) if len(names) > 1 else []
+        hint = f", did you mean {near[0]!r}?" if near else ""
+        problems.append(f"{where} is {value!r}; choose from {', '.join(names)}{hint}")
+    return value
+
+
+def check_range(
+    value: Any, least: float, most: float, where: str, problems: list[str], *, whole: bool = False
+) -> Any:
+    """Return `value`; note in `problems` if it is no number in [least, most] (`whole`: no int)."""
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        problems.append(f"{where} is {value!r}; give a {'whole ' if whole else ''}number")
+    elif not least <= value <= most:
+        limit = f"it must be at least {least}"
+        if value >= least:
+            limit = f"it must be at most {most}"
+        problems.append(f"{where} is {value}; {limit}")
+    return value
