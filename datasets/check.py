@@ -12,9 +12,9 @@ from dassl.config import get_cfg_default
 from tabulate import tabulate
 from tqdm import tqdm
 
+from varprompt.checks import check_choice
 from varprompt.errors import DataError
 from varprompt.images.read import read_rgb
-from varprompt.settings.limits import choice
 from varprompt.settings.nodes import extend_cfg
 
 from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
@@ -138,7 +138,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         if name in MADE_HERE:
             problems.append(f"{name} is made on first use: there is nothing to check")
         else:
-            choice(name, KINDS, "data set", problems)
+            check_choice(name, KINDS, "data set", problems)
     if problems:
         parser.error("; ".join(problems))
     return args
