@@ -9,50 +9,15 @@ python train.py --root DATA --trainer VPT --seed 1 \
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from varprompt.errors import ConfigError, VarPromptError, out_of_memory
-from varprompt.settings.flags import Parser, given, given_among_others
+from varprompt.settings.command import check_command, parser, setup_cfg
 
 EXIT_BAD_INPUT = 2
-
-
-def parser() -> argparse.ArgumentParser:
-    """CoOp's flags; everything after them is KEY VALUE pairs of the configuration."""
-    p = Parser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
-    p.add_argument("--root", type=given, help="folder of the data sets (DATASET.ROOT)")
-    p.add_argument("--output-dir", type=given, help="where log, results and checkpoints go")
-    p.add_argument("--resume", type=given, help="go on from another run's folder")
-    p.add_argument("--seed", type=int, help="0 or more makes the run repeatable")
-    p.add_argument("--source-domains", nargs="+", type=given_among_others, help=argparse.SUPPRESS)
-    p.add_argument("--target-domains", nargs="+", type=given_among_others, help=argparse.SUPPRESS)
-    p.add_argument("--transforms", nargs="+", type=given_among_others, help="INPUT.TRANSFORMS")
-    p.add_argument("--config-file", type=given, help="configs/trainers/TRAINER/NAME.yaml")
-    p.add_argument("--dataset-config-file", type=given, help="configs/datasets/NAME.yaml")
-    p.add_argument("--trainer", type=given, help="VPT, VPT_CoCoOp, CoOp, CoCoOp, ZeroshotCLIP ...")
-    p.add_argument("--backbone", type=given, help="CLIP name, e.g. ViT-B/16, or embedded")
-    p.add_argument("--head", type=given, help=argparse.SUPPRESS)
-    p.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
-    p.add_argument("--model-dir", type=given, help="--output-dir of the training run")
-    p.add_argument("--load-epoch", type=int, help="epoch to load; default: best or last")
-    p.add_argument("--no-train", action="store_true", help="build everything, train nothing")
-    p.add_argument(
-        "--no-cache", action="store_true",
-        help="encode test images anew; else their features are kept in $VARPROMPT_CACHE or "
-             "~/.cache/varprompt/features (TEST.CACHE_SIZE_GB)",
-    )  # fmt: skip
-    p.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
-        help="e.g. TRAINER.VPT.L 20; of a key that comes again the last value counts",
-    )  # fmt: skip
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,46 +87,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def setup_cfg(args: argparse.Namespace) -> Any:
-    """Defaults, data set file, trainer file, flags, KEY VALUE pairs, in this order; frozen.
-
-    Raises:
-        ConfigError: a file, key, value or name that does not exist or does not fit.
-    """
-    from dassl.config import get_cfg_default
-
-    from varprompt.settings.merge import merge_file, merge_pairs
-    from varprompt.settings.nodes import extend_cfg
-
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
-        del cfg.TRAINER[name]  # options of Dassl's own trainers
-    flags = {
-        "DATASET.ROOT": os.path.abspath(os.path.expanduser(args.root)) if args.root else None,
-        "OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed,
-        "DATASET.SOURCE_DOMAINS": args.source_domains,
-        "DATASET.TARGET_DOMAINS": args.target_domains,
-        "INPUT.TRANSFORMS": args.transforms, "TRAINER.NAME": args.trainer,
-        "MODEL.BACKBONE.NAME": args.backbone, "MODEL.HEAD.NAME": args.head,
-        "TEST.CACHE_SIZE_GB": 0 if args.no_cache else None,
-    }  # fmt: skip
-    problems: list[str] = []
-    for merge, source in (
-        (merge_file, args.dataset_config_file), (merge_file, args.config_file),
-        (merge_pairs, [x for k, v in flags.items() if v is not None for x in (k, v)]),
-        (merge_pairs, args.opts),
-    ):  # fmt: skip
-        if source:
-            _collect(problems, merge, cfg, source)
-    if not cfg.OUTPUT_DIR:
-        problems.append("OUTPUT_DIR is empty; give --output-dir FOLDER")
-    if problems:
-        raise ConfigError(problems)
-    cfg.freeze()
-    return cfg
-
-
 def check_run(cfg: Any, args: argparse.Namespace) -> None:
     """Find out before any work whether the run can be.
 
@@ -172,41 +97,12 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
     from dassl.engine import TRAINER_REGISTRY
 
     from trainers.base import PromptTrainer
-    from varprompt.checks import check_choice
-    from varprompt.settings.nodes import prompt_config
-    from varprompt.towers.load import check_backbone
 
-    problems: list[str] = []
-    ours = [  # the real Dassl has trainers of another kind, too
-        name for name in TRAINER_REGISTRY.registered_names()
-        if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
-    ]  # fmt: skip
-    if check_choice(cfg.TRAINER.NAME, ours, "TRAINER.NAME (--trainer)", problems) in ours:
-        _collect(problems, prompt_config, cfg, cfg.TRAINER.NAME)
-    data_sets = DATASET_REGISTRY.registered_names()
-    check_choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
-    trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
-    if args.eval_only and not trained:
-        problems.append(
-            "--eval-only needs --model-dir, the --output-dir of the training run; without it an "
-            "untrained prompt would be tested"
-        )
-    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
-        problems.append(
-            "--model-dir and --load-epoch choose the model to test and need --eval-only; training "
-            "goes on from another run with --resume, or starts from MODEL.INIT_WEIGHTS"
-        )
-    if not cfg.MODEL.BACKBONE.PATH:
-        _collect(problems, check_backbone, cfg.MODEL.BACKBONE.NAME)
-    if problems:
-        raise ConfigError(problems)
-
-
-def _collect(problems: list[str], work: Callable[..., Any], *args: Any) -> None:
-    try:
-        work(*args)
-    except ConfigError as error:
-        problems += error.problems
+    found = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
+    ours = {  # the real Dassl has trainers of another kind, too
+        name: kind for name, kind in found.items() if issubclass(kind, PromptTrainer)
+    }
+    check_command(cfg, args, ours, DATASET_REGISTRY.registered_names())
 
 
 def already_done(cfg: Any, args: argparse.Namespace) -> bool:
