@@ -1,5 +1,7 @@
 """Class names as tokens: every class whole in one tile, in the right order, little padding."""
 
+import dataclasses
+
 import clip
 import pytest
 import torch
@@ -77,6 +79,18 @@ def test_parts_are_ranges_of_tiles():
     assert sum((p.counts for p in parts), ()) == tokens.counts
     shifted = [p.ends + 2 * i * tokens.tile for i, p in enumerate(parts)]
     assert torch.equal(torch.cat(shifted), tokens.ends)
+
+
+def test_tokens_move_to_a_device_as_a_whole():
+    tokens = class_tokens(small_clip(), MANY, 4, position="middle")
+    moved = tokens.to("meta")
+    assert moved.counts == tokens.counts and moved.n_lead == 2 and moved.has_slots
+    for field in dataclasses.fields(tokens):
+        there, here = (getattr(t, field.name) for t in (moved, tokens))
+        if torch.is_tensor(here):
+            assert there.device.type == "meta" and here.device.type == "cpu"
+            assert (there.shape, there.dtype) == (here.shape, here.dtype)
+    assert tokens.to("cpu") is tokens and moved.to(torch.device("meta")) is moved
 
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=300))

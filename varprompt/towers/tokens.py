@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -67,6 +67,13 @@ class ClassTokens:
     def tile(self) -> int:
         """Y."""
         return self.fixed.shape[1]
+
+    def to(self, device: torch.device | str) -> ClassTokens:
+        """The same tokens with every tensor on `device`; itself if it is there already."""
+        if self.start.device == torch.device(device):
+            return self
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return replace(self, **{k: v.to(device) for k, v in values if isinstance(v, Tensor)})
 
     def part(self, tiles: slice) -> ClassTokens:
         """The given range of tiles."""
