@@ -3,15 +3,16 @@
 import difflib
 import os
 import random
+from collections import Counter
 
 from dassl.data.datasets import DatasetBase, Datum
 
-from varprompt.errors import DataError
+from varprompt.errors import ConfigError, DataError
 from varprompt.settings.limits import SUBSETS
 
 from .caches import read_coop_pickle
 from .rules import one_of, subsample_classes
-from .splits import Item, Split, check_choice, check_split, read_split
+from .splits import Item, Split, check_choice, check_split, read_split, same_prompts
 
 MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
 ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared
@@ -58,6 +59,9 @@ class FewShotDataset(DatasetBase):
         n_classes: published number of classes.
         test_only: there is no training list: the test list stands in, never subsampled.
         val_is_test: the test list is also the validation list.
+        upright: turn images as their EXIF data says; CoOp reads the protocol's as stored.
+        own_data: nobody published what belongs in it, so that a class without test images is said
+            instead of refused.
     """
 
     dataset_dir: str = ""
@@ -69,6 +73,8 @@ class FewShotDataset(DatasetBase):
     n_classes: int | None = None
     test_only: bool = False
     val_is_test: bool = False
+    upright: bool = False
+    own_data: bool = False
 
     def __init__(self, cfg):
         """Find, check and choose the images.
@@ -122,7 +128,7 @@ class FewShotDataset(DatasetBase):
         """Return the names of the visible files in a folder, as the system lists them."""
         try:
             with os.scandir(folder) as entries:
-                return [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
+                return [e.name for e in entries if not e.name.startswith(".") and _is_file(e)]
         except (OSError, ValueError):
             return []
 
@@ -182,9 +188,10 @@ class FewShotDataset(DatasetBase):
                     "instead. It is NOT the official one: do not compare with published figures. "
                     f"Official file: {self.sources.get(self.split_file, 'see DATASETS.md')}"
                 )
-        check_split(
-            split, f"{type(self).__name__}: {path} and its images disagree", self.file_names
-        )
+        where = f"{type(self).__name__}: {path} and its images disagree"
+        notes = check_split(split, where, self.file_names, lenient=self.own_data)
+        for note in [*notes, *same_prompts(split)]:
+            announce(f"{ATTENTION}{note}")
         self._compare_with_published(split)
         return split
 
@@ -202,8 +209,18 @@ class FewShotDataset(DatasetBase):
     def _few_shot(self, split: Split, cfg) -> Split:
         """Choose NUM_SHOTS training and at most four validation images per class."""
         n_train = cfg.DATASET.NUM_SHOTS
-        if n_train < 1:
+        if n_train == 0:
+            raise ConfigError(
+                "DATASET.NUM_SHOTS is 0; give a number of images per class, or -1 for all of them"
+            )
+        if n_train < 0:
             return split
+        few = [n for n in Counter(item.label for item in split.train).values() if n < n_train]
+        if few:
+            announce(
+                f"{len(few)} classes have fewer than {n_train} training images (the smallest "
+                f"{min(few)}); all of them are taken"
+            )
         n_shots = {"train": n_train, "val": min(n_train, MAX_VAL_SHOTS)}
         name = f"shot_{n_train}-seed_{cfg.SEED}.pkl"
         cache = os.path.join(self.dataset_dir, "split_fewshot", name)
@@ -232,4 +249,12 @@ class FewShotDataset(DatasetBase):
         datum = Datum.__new__(Datum)
         datum._impath = os.path.join(self.image_dir, item.path)
         datum._label, datum._domain, datum._classname = item.label, 0, item.classname
+        datum.upright = self.upright
         return datum
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False

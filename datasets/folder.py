@@ -1,15 +1,19 @@
 """A data set of your own: no code, only DATASET.PATH."""
 
 import os
+import re
+from collections import Counter
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from varprompt.errors import ConfigError
+from varprompt.errors import ConfigError, DataError
 
-from .base import FewShotDataset
-from .splits import Item, Problems, Split
+from .base import FewShotDataset, announce
+from .splits import SHOWN, Item, Problems, Split
+from .tree import images_below, suffixes, summary
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+NAMES_FILE = "classnames.txt"
+_CODE = re.compile(r"n\d{8}|\d+([._-].*)?")  # WordNet's n01440764, 001.Black_footed_Albatross, 17
 
 
 @DATASET_REGISTRY.register()
@@ -17,7 +21,8 @@ class Folder(FewShotDataset):
     """Folders train/class, test/class and, if wanted, val/class; or a split file.
 
     ``DATASET.PATH`` is that folder or a split JSON with paths relative to its own folder, absolute
-    or under DATASET.ROOT. Classes are called like their folders and numbered in sorted order.
+    or under DATASET.ROOT. Classes are called like their folders, or as classnames.txt says, and
+    numbered in sorted order of the folders. Folders inside a class folder belong to the class.
     """
 
     sources = {
@@ -25,6 +30,8 @@ class Folder(FewShotDataset):
         "val/<class name>/": "validation images, not required",
         "test/<class name>/": "test images; or set DATASET.PATH to a split JSON",
     }
+    upright = True  # phones store how the camera was held instead of turning the pixels
+    own_data = True
 
     def prepare(self, cfg) -> None:
         """Go to DATASET.PATH.
@@ -61,30 +68,85 @@ class Folder(FewShotDataset):
         """Read the folders.
 
         Raises:
-            DataError: if train or test is missing, DATASET.PATH names a JSON that is, or lists the
-                classes of train that have no images at all.
+            DataError: if train or test is missing, DATASET.PATH names a JSON that is, names are no
+                UTF-8, classnames.txt does not fit, or classes of train have no images at all.
         """
         if self.split_file:
             raise self.missing(self.split_file)
-        labels = {name: label for label, name in enumerate(self.folder_names("train"))}
-        has_val = os.path.isdir(os.path.join(self.image_dir, "val"))
-        split = Split(
-            self._read("train", labels),
-            self._read("val", labels) if has_val else [],
-            self._read("test", labels),
-        )
+        parts = ["train", "test"]
+        if os.path.isdir(os.path.join(self.image_dir, "val")):
+            parts.insert(1, "val")
+        folders = {part: self.folder_names(part) for part in parts}
+        labels: dict[str, int] = {}  # classes that train lacks get labels behind the others
+        for name in (name for part in ("train", *parts) for name in folders[part]):
+            labels.setdefault(name, len(labels))
+        names = self._class_names(list(labels))
+        ignored: Counter[str] = Counter()
+        items = {
+            part: [
+                Item(f"{part}/{folder}/{image}", labels[folder], names[folder])
+                for folder in folders[part]
+                for image in images_below(os.path.join(self.image_dir, part, folder), ignored)
+            ]
+            for part in parts
+        }
+        for part in parts:  # images beside the class folders
+            for image in self.file_names(part):
+                ignored[f"in {part}/ but in no class folder, such as {part}/{image}"] += 1
+        if ignored:
+            announce(f"Ignored in {self.image_dir}: {summary(ignored)}")
+        split = Split(items["train"], items.get("val", []), items["test"])
+        self._refuse_empty_classes(split, labels)
+        return split
+
+    def _refuse_empty_classes(self, split: Split, labels: dict[str, int]) -> None:
         used, problems = {item.label for items in split for item in items}, Problems()
         for name, label in labels.items() if used else ():
             if label not in used:
                 problems.add("class folders without images", f"train/{name}")
-        problems.raise_if_any(f"{self.image_dir}: fill or delete; images are {', '.join(SUFFIXES)}")
-        return split
+        kinds = ", ".join(sorted(suffixes()))
+        problems.raise_if_any(f"{self.image_dir}: fill or delete; images are {kinds}")
 
-    def _read(self, part: str, labels: dict[str, int]) -> list[Item]:
-        """Return the images of a part; classes that train lacks get labels behind the others."""
-        return [
-            Item(f"{part}/{folder}/{name}", labels.setdefault(folder, len(labels)), folder)
-            for folder in self.folder_names(part)
-            for name in self.file_names(f"{part}/{folder}")
-            if name.lower().endswith(SUFFIXES)
-        ]
+    def _class_names(self, folders: list[str]) -> dict[str, str]:
+        """Return folder -> class name: what classnames.txt says, else the folder's own name.
+
+        Raises:
+            DataError: a name that is not UTF-8, a line of the file that begins with no folder.
+        """
+        problems = Problems()
+        for name in folders:
+            if not name.isprintable() or name.encode("utf-8", "replace") != os.fsencode(name):
+                shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                problems.add("folder names that are not printable UTF-8: rename", repr(shown))
+        problems.raise_if_any(self.image_dir)
+        renamed = self._read_names_file(sorted(folders, key=len, reverse=True))
+        codes = [name for name in folders if name not in renamed and _CODE.fullmatch(name)]
+        if codes:
+            announce(
+                f"{len(codes)} of {len(folders)} class folders look like codes or numbers, which "
+                f"CLIP has never read: {', '.join(codes[:SHOWN])}. Put a {NAMES_FILE} into "
+                f"{self.image_dir}, a line for each: {codes[0]} the name to read"
+            )
+        return {name: renamed.get(name, name) for name in folders}
+
+    def _read_names_file(self, folders: list[str]) -> dict[str, str]:
+        """Return folder -> name from lines ``folder name``, split at a space, tab, comma or =."""
+        path = os.path.join(self.image_dir, NAMES_FILE)
+        if not os.path.isfile(path):
+            return {}
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                lines = file.read().splitlines()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not a readable text file ({error})") from error
+        names: dict[str, str] = {}
+        problems = Problems()
+        for number, line in enumerate(lines, 1):
+            folder = next((f for f in folders if re.match(rf"{re.escape(f)}[ \t,=]", line)), "")
+            name = line[len(folder) :].strip(" \t,=")
+            if folder and name and folder not in names:
+                names[folder] = name
+            elif line.strip() and not line.startswith("#"):
+                problems.add("lines that are not a class folder and its name", f"{number}: {line}")
+        problems.raise_if_any(path)
+        return names

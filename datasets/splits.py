@@ -36,6 +36,9 @@ class Problems:
     def __init__(self) -> None:
         self._found: dict[str, list[str]] = defaultdict(list)
 
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
     def add(self, kind: str, example: str) -> None:
         """Note one example of a kind of problem."""
         self._found[kind].append(example)
@@ -46,7 +49,7 @@ class Problems:
         Raises:
             DataError: if anything was added.
         """
-        if self._found:
+        if self:
             lines = [
                 f"  {kind}: {len(found)}\n"
                 + "\n".join(f"    {example}" for example in found[:SHOWN])
@@ -115,13 +118,19 @@ def leaves_folder(path: str) -> bool:
     return path.startswith(("/", "\\")) or ".." in path.split("/") or "\0" in path
 
 
-def check_split(split: Split, where: str, file_names: Callable[[str], Iterable[str]]) -> None:
+def check_split(
+    split: Split,
+    where: str,
+    file_names: Callable[[str], Iterable[str]],
+    lenient: bool = False,
+) -> list[str]:
     """Check labels, names and files of a whole split.
 
     Args:
         split: the lists to check.
         where: the head of the report.
         file_names: maps a folder, relative to the image folder, to the names of its files.
+        lenient: a class without test images is no damage, but returned as a note.
 
     Raises:
         DataError: all problems at once: an empty list, a label without training or test images,
@@ -132,14 +141,43 @@ def check_split(split: Split, where: str, file_names: Callable[[str], Iterable[s
     for part in ("train", "test"):
         if not getattr(split, part):
             problems.add("no images", part)
-    _check_labels(split, problems)
+    untested = _check_labels(split, problems)
+    if problems or not lenient:
+        for shown in untested:
+            problems.add("classes without test images", shown)
     _check_paths(split, problems, file_names)
     problems.raise_if_any(where)
+    if not untested:
+        return []
+    shown = ", ".join(untested[:SHOWN]) + ", ..." * (len(untested) > SHOWN)
+    return [f"{len(untested)} classes without test images, of which no figure tells: {shown}"]
 
 
-def _check_labels(split: Split, problems: Problems) -> None:
+def same_prompts(split: Split) -> list[str]:
+    """Notes on classes that make the same prompt: CLIP cannot tell them apart.
+
+    Prompts show "_" as a space; CLIP's tokenizer reads capitals as small letters and any white
+    space as one space.
+    """
+    groups: dict[str, set[tuple[int, str]]] = defaultdict(set)
+    for item in split.train:
+        words = " ".join(item.classname.replace("_", " ").lower().split())
+        groups[words].add((item.label, item.classname))
+    notes = []
+    for group in groups.values():
+        if len(group) > 1:
+            shown = ", ".join(f"{label} ({name!r})" for label, name in sorted(group))
+            notes.append(
+                f"classes {shown} make the same prompt, so that only the first of them can be "
+                "predicted: rename all but one"
+            )
+    return notes
+
+
+def _check_labels(split: Split, problems: Problems) -> list[str]:
+    """Note what is wrong with labels and names; return the classes without test images."""
     names: dict[int, set[str]] = defaultdict(set)
-    present = {}
+    present, untested = {}, []
     for part, items in split._asdict().items():
         pairs = {(item.label, item.classname) for item in items}
         present[part] = {label for label, _ in pairs}
@@ -151,13 +189,15 @@ def _check_labels(split: Split, problems: Problems) -> None:
             problems.add("negative labels", f"{label} ({shown})")
         if len(found) > 1:
             problems.add("labels with more than one class name", f"{label}: {shown}")
-        for part in ("train", "test"):
-            if present[part] and label not in present[part]:
-                problems.add(f"classes without {part} images", f"{label} ({shown})")
+        if present["train"] and label not in present["train"]:
+            problems.add("classes without train images", f"{label} ({shown})")
+        if present["test"] and label not in present["test"]:
+            untested.append(f"{label} ({shown})")
     for before, after in itertools.pairwise([-1, *sorted(names)]):
         if after - before > 1:
             gap = f"{before + 1} to {after - 1}" if after - before > 2 else f"{before + 1}"
             problems.add("gaps in the labels (must be 0, 1, 2, ...)", gap)
+    return untested
 
 
 def _check_paths(
@@ -173,7 +213,11 @@ def _check_paths(
             if folder not in folders:
                 folders[folder] = set(file_names(folder))
             if name not in folders[folder]:
-                problems.add(f"{part} images that do not exist", repr(path))
+                problems.add(f"{part} images that do not exist{_hint(path)}", repr(path))
+
+
+def _hint(path: str) -> str:
+    return ", written with \\ as on Windows: write / instead" if "\\" in path else ""
 
 
 def check_choice(

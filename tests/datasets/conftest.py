@@ -3,6 +3,7 @@
 import pytest
 from dassl.config import get_cfg_default
 
+import datasets  # noqa: F401 - registers the data sets
 from varprompt.settings.nodes import extend_cfg
 
 

@@ -1,14 +1,18 @@
 """A data set of one's own: folders or a split file, no code."""
 
+import os
 import random
 from pathlib import Path
 
 import layouts
+import numpy as np
 import pytest
 import yaml
 from dassl.data.datasets import DATASET_REGISTRY
+from PIL import Image
 
-from varprompt.errors import DataError
+from varprompt.errors import ConfigError, DataError
+from varprompt.images.read import ImageItems
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["Grand piano", "bass_guitar", "zz top", "ütüdür"]
@@ -137,3 +141,114 @@ def test_config_file():
     text = (ROOT / "configs" / "datasets" / "custom.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text) == {"DATASET": {"NAME": "Folder"}}
     assert "DATASET.PATH" in text
+
+
+def test_everything_that_pillow_reads_is_an_image(top, make_cfg):
+    for suffix in ("jfif", "JPE", "tga", "jp2", "avif", "webp"):
+        layouts.touch(top / "train" / "zz top" / f"new.{suffix}")
+    names = {Path(item.impath).name for item in load(top, make_cfg).train_x}
+    assert {"new.jfif", "new.JPE", "new.tga", "new.jp2", "new.avif", "new.webp"} <= names
+
+
+def test_folders_inside_a_class_belong_to_it(top, make_cfg):
+    layouts.touch(top / "train" / "zz top" / "beards" / "long" / "0.jpg")
+    os.symlink(top / "train" / "zz top", top / "train" / "zz top" / "beards" / "again")
+    found = [i for i in load(top, make_cfg).train_x if i.impath.endswith("beards/long/0.jpg")]
+    assert [item.classname for item in found] == ["zz top"]
+
+
+def test_what_is_ignored_is_counted_by_reason(top, make_cfg, capsys):
+    os.symlink("0.png", top / "val" / "zz top" / "0.png")  # a link to itself
+    os.symlink("nowhere", top / "val" / "zz top" / "4.png")
+    layouts.touch(top / "train" / "0.jpg")
+    os.mkfifo(top / "test" / "zz top" / "pipe.jpg")
+    dataset = load(top, make_cfg)
+    assert len(dataset.val) == 12  # a bad entry costs that entry only
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Ignored in")]
+    assert line.startswith(f"Ignored in {top}: 6 entries: 2 x a link to nothing or to itself, such")
+    assert "1 x .txt" in line and "1 x hidden" in line
+    assert f"1 x neither file nor folder, such as {top}/test/zz top/pipe.jpg" in line
+    assert "1 x in train/ but in no class folder, such as train/0.jpg" in line
+
+
+def test_images_are_turned_upright(top, make_cfg):
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0, 0] = 255
+    image = Image.fromarray(pixels)
+    corners = [(0, 0), (0, 2), (1, 2), (1, 0), (0, 0), (0, 1), (2, 1), (2, 0)]
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image.save(top / "test" / "zz top" / f"turned-{orientation}.png", exif=exif)
+    dataset = load(top, make_cfg)
+    items = [i for i in dataset.test if Path(i.impath).name.startswith("turned")]
+    images = [item["img"] for item in ImageItems(None, items, np.asarray)]
+    assert [tuple(np.argwhere(i[..., 0] == 255)[0]) for i in images] == corners
+    assert [i.shape for i in images] == [(2, 3, 3)] * 4 + [(3, 2, 3)] * 4
+
+
+def test_a_names_file_renames_classes(top, make_cfg, capsys):
+    for name in ("n01440764", "001.Black_footed_Albatross"):
+        for part in ("train", "test"):
+            layouts.touch(top / part / name / "0.jpg")
+    load(top, make_cfg)
+    assert "2 of 6 class folders look like codes or numbers" in capsys.readouterr().out
+    text = "\ufeff# names\nn01440764 tench\n001.Black_footed_Albatross\tblack-footed albatross\n"
+    (top / "classnames.txt").write_text(text + "zz top, ZZ Top\n", encoding="utf-8")
+    names = load(top, make_cfg).classnames
+    assert names == ["black-footed albatross", *NAMES[:2], "tench", "ZZ Top", NAMES[3]]
+    assert "codes" not in capsys.readouterr().out
+
+
+def test_a_names_file_must_fit(top, make_cfg):
+    (top / "classnames.txt").write_text("zz top ZZ\nzz top Z\ntench fish\nbass_guitar\n")
+    with pytest.raises(DataError) as caught:
+        load(top, make_cfg)
+    assert "its name: 3\n    2: zz top Z\n    3: tench fish\n    4: bass_guitar" in str(
+        caught.value
+    )
+
+
+def test_names_that_make_the_same_prompt_are_said(top, make_cfg, capsys):
+    for name in ("Bass guitar", "bass  guitar"):
+        for part in ("train", "test"):
+            layouts.touch(top / part / name / "0.jpg")
+    load(top, make_cfg)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "same prompt" in x]
+    assert "0 ('Bass guitar'), 2 ('bass  guitar'), 3 ('bass_guitar')" in line
+
+
+def test_one_name_on_two_labels_of_a_split_file_is_said(top, make_cfg, capsys):
+    rows = [["train/zz top/0.jpg", 0, "thing"], ["train/zz top/1.JPEG", 1, "thing"]]
+    layouts.write_json(top / "mine.json", {"train": rows, "val": [], "test": rows})
+    load(top / "mine.json", make_cfg)
+    assert "classes 0 ('thing'), 1 ('thing') make the same prompt" in capsys.readouterr().out
+
+
+def test_a_class_without_test_images_is_said(top, make_cfg, capsys):
+    for file in (top / "test" / "zz top").iterdir():
+        file.unlink()
+    assert len(load(top, make_cfg).classnames) == 4
+    assert "1 classes without test images, of which no figure tells: 2" in capsys.readouterr().out
+
+
+def test_fewer_images_than_shots_are_said(top, make_cfg, capsys):
+    layouts.touch(top / "train" / "zz top" / "more.jpg")
+    load(top, make_cfg, NUM_SHOTS=6)
+    told = "3 classes have fewer than 6 training images (the smallest 5); all of them are taken"
+    assert told in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="NUM_SHOTS is 0; give"):
+        load(top, make_cfg, NUM_SHOTS=0)
+
+
+def test_names_that_are_no_utf8_are_refused(top, make_cfg):
+    os.rename(top / "train" / "zz top", os.path.join(os.fsencode(top / "train"), b"caf\xe9"))
+    with pytest.raises(DataError, match=r"not printable UTF-8: rename: 1\n +'caf.*xe9'"):
+        load(top, make_cfg)
+
+
+def test_backslashes_in_a_split_file_get_a_hint(top, make_cfg):
+    rows = [[r"train\zz top\0.jpg", 0, "thing"]]
+    layouts.write_json(top / "mine.json", {"train": rows, "val": [], "test": rows})
+    with pytest.raises(DataError, match="written with .* as on Windows: write / instead"):
+        load(top / "mine.json", make_cfg)

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from dassl.config import get_cfg_default
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
@@ -43,9 +44,9 @@ def test_modes_are_converted_as_pillow_does(mode, suffix, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Dassl 0.6.3 leaves the files open
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK"])
-def test_items_are_those_of_dassl(mode, tmp_path, make_cfg):
+def test_items_are_those_of_dassl(mode, tmp_path):
     """With Dassl's own reader: the same tensor, label, domain, path and index."""
-    cfg, path = make_cfg(tmp_path), str(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
+    cfg, path = get_cfg_default(), str(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
     cfg.INPUT.SIZE, cfg.INPUT.TRANSFORMS = (5, 4), ("normalize",)
     IMAGE.convert(mode).save(path)
     arguments = cfg, [Datum(path, 3, 1, "x")] * 2, build_transform(cfg, is_train=False)

@@ -16,8 +16,20 @@ from ..errors import DataError
 _PROGRAMS = ("EPS",)  # Pillow hands them to Ghostscript, which runs what the file says
 
 
-def read_rgb(path: str) -> Image.Image:
-    """Return an image in RGB, its pixels as stored: no EXIF rotation, the first frame.
+# What turns an image upright, by the number in its EXIF data that tells how the camera was held.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_rgb(path: str, upright: bool = False) -> Image.Image:
+    """Return an image in RGB, the first frame, its pixels as stored or turned `upright`.
 
     Images of 16 bits per channel and one channel keep their upper 8 bits; Pillow's own conversion
     would turn nearly all of their values into white.
@@ -30,12 +42,22 @@ def read_rgb(path: str) -> Image.Image:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
             raise ValueError("not a regular file")
         with open(path, "rb") as file, Image.open(file) as image:
-            return _to_rgb(image)
+            turn = _UPRIGHT.get(_orientation(image)) if upright else None
+            rgb = _to_rgb(image)
+            return rgb if turn is None else rgb.transpose(turn)
     except Exception as error:  # hostile files make decoders raise anything
         reason = f"{type(error).__name__}: {error}"
         large = isinstance(error, Image.DecompressionBombError)
         advice = "; store it smaller, or take it out of the data set" if large else ""
         raise DataError(f"{path}: not a readable image ({reason}){advice}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 (as stored) if there is none or it cannot be read."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # EXIF data is whatever a camera or an editor wrote: pixels count
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -83,7 +105,7 @@ class ImageItems(Dataset):
             DataError: the image cannot be read, or not be transformed.
         """
         item = self.data_source[index]
-        image = read_rgb(item.impath)
+        image = read_rgb(item.impath, getattr(item, "upright", False))
         try:
             img = self.transform(image)
         except Exception as error:  # transforms of other people raise anything
