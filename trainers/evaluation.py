@@ -65,7 +65,6 @@ class EvaluationMixin:
         features = self.feature_cache.features(
             loader,
             self.encode_image,
-            self.cfg.DATASET.ROOT,
             weights=self.weights_sha256,
             precision=self.prompt_config.precision,
             device=torch.cuda.get_device_name(self.device) if on_gpu else "cpu",

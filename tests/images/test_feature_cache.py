@@ -24,6 +24,7 @@ import datasets  # noqa: F401 - registers Folder
 import train
 import trainers.baselines  # noqa: F401 - registers the trainers
 from varprompt.errors import ConfigError, DataError
+from varprompt.images import feature_cache
 from varprompt.images.encode import data_source
 from varprompt.images.feature_cache import FeatureCache, cache_folder, is_deterministic
 from varprompt.images.loaders import derive_seed
@@ -109,7 +110,7 @@ def read(configure, tmp_path):
             return scale * batch.mean((2, 3))
 
         cache = cache or quiet_cache()[0]
-        found = cache.features(loader, encode, cfg.DATASET.ROOT, **{"weights": "w", **identity})
+        found = cache.features(loader, encode, **{"weights": "w", **identity})
         return found, bool(computed)
 
     return read
@@ -145,7 +146,7 @@ def parameters(trainer):
 def test_second_test_reads_what_the_first_computed_bit_for_bit(make, folder, capsys):
     uncached, first = make(flags=["--no-cache"]), make(output="first")
     uncached.test()
-    assert not folder.exists()
+    assert not entries(folder)
     first.test()
     second = make(output="second")
     calls = counted(second)
@@ -200,7 +201,7 @@ def test_what_changes_features_makes_another_entry(read, folder, opts):
 
 def test_features_that_are_not_finite_are_not_kept(read, folder):
     broken = read(scale=float("inf"))
-    assert broken[1] and not folder.exists()
+    assert broken[1] and not entries(folder)
     assert read(scale=float("inf"))[1] is True
 
 
@@ -211,7 +212,7 @@ def test_weights_are_part_of_the_key(read):
 
 def test_random_transforms_are_not_cached(read, folder):
     assert [read(is_train=True)[1] for _ in range(2)] == [True, True]
-    assert not folder.exists()
+    assert not entries(folder)
 
 
 def test_unknown_transforms_count_as_random():
@@ -246,6 +247,38 @@ def test_changed_image_is_noticed(read, moved):
     with open(path, "ab") as file:  # the same size as before, another time
         file.write(bytes(max(0, size - path.stat().st_size)))
     assert read(root=moved)[1] is True
+
+
+def test_image_of_equal_size_and_time_is_noticed(read, moved, monkeypatch):
+    """Content decides, whoever sets whatever times."""
+    monkeypatch.setattr("varprompt.images.content._TICK", 0)  # so that digests are remembered
+    for path in (moved / "pictures/test/sun").iterdir():
+        path.with_suffix(".bmp").write_bytes(path.read_bytes())
+        path.unlink()
+    path = moved / "pictures/test/sun/3.bmp"
+    Image.new("RGB", (37, 41), "red").save(path)
+    before, _ = read(root=moved)
+    assert read(root=moved)[1] is False
+    found = path.stat()
+    Image.new("RGB", (37, 41), "blue").save(path)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert path.stat().st_size == found.st_size
+    after, computed = read(root=moved)
+    assert computed and (before != after).any(1).sum() == 1
+
+
+def test_image_replaced_while_others_are_encoded_is_not_kept(read, moved, folder, monkeypatch):
+    path, encode = moved / "pictures/test/sun/3.png", feature_cache.encode_images
+
+    def encode_images(*args):
+        features = encode(*args)
+        Image.new("RGB", (37, 41), "red").save(path)
+        return features
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "encode_images", encode_images)
+        read(root=moved)
+    assert not entries(folder) and read(root=moved)[1] is True
 
 
 def test_added_image_is_noticed(read, moved):
@@ -353,7 +386,10 @@ def test_unusable_folder_costs_one_note(read, folder, monkeypatch, place):
     monkeypatch.setenv("VARPROMPT_CACHE", str(where))
     cache, notes = quiet_cache()
     assert [read(cache=cache)[1] for _ in range(3)] == [True] * 3
-    assert len(notes) == 1 and "VARPROMPT_CACHE" in notes[0]
+    assert [note.split(" are not ")[0] for note in notes] in (
+        ["Image features"], ["Digests of images", "Image features"],
+    )  # fmt: skip
+    assert all("set VARPROMPT_CACHE" in note for note in notes)
 
 
 def test_full_disk_costs_one_note(folder):

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import DataError
 from ..files import write_atomic
+from .content import ContentHasher
 from .encode import Encode, encode_images
 
 FORMAT = 1  # raise it when images are read or encoded in another way: old entries go unused
@@ -55,39 +56,41 @@ class FeatureCache:
     Args:
         limit: bytes that all files together may take; 0 = read and write nothing.
         note: takes a line for the log.
+        hasher: tells what is in images; by default one of its own.
     """
 
-    def __init__(self, limit: float, note: Callable[[str], None]):
+    def __init__(
+        self, limit: float, note: Callable[[str], None], hasher: ContentHasher | None = None
+    ):
         self.limit = limit
         self.note = note
+        self.hasher = hasher or ContentHasher(note)
 
-    def features(
-        self, loader: DataLoader, encode: Encode, root: str | os.PathLike, **identity: str
-    ) -> Tensor:
+    def features(self, loader: DataLoader, encode: Encode, **identity: str) -> Tensor:
         """Features `(N, E)`, float32 on the CPU, of the images of a test loader, in order.
 
         Args:
             loader: of a Dassl data set, with ``data_source`` and ``transform``.
             encode: computes what is not cached.
-            root: folder of the data sets; paths below it may move with it.
-            identity: what features depend on besides images, transform, batch size and versions.
+            identity: what features depend on besides images, transform, batch and versions.
 
         Raises:
             DataError: an image is missing or cannot be read.
         """
         items = loader.dataset
         paths, transform = [item.impath for item in items.data_source], items.transform
-        key = ""
+        key, content = "", []
         if self.limit > 0 and is_deterministic(transform):
+            content = self.hasher.digests(paths)
             key = _digest(
-                images=_content(paths, root), transform=_describe(transform),
+                images=content, transform=_describe(transform),
                 batch=loader.batch_size, versions=[FORMAT, *_versions()], **identity,
             )  # fmt: skip
         features = self.read(key, len(paths)) if key else None
         if features is None:
             features = encode_images(loader, range(len(paths)), encode, loader.batch_size)
-            if key and features.isfinite().all():
-                self.write(key, features)
+            if key and features.isfinite().all() and self.hasher.digests(paths) == content:
+                self.write(key, features)  # not if an image was replaced meanwhile
         return features
 
     def read(self, key: str, n_images: int) -> Tensor | None:
@@ -157,19 +160,6 @@ def _describe(transform: Any) -> list[str]:
 
 def _digest(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _content(paths: Sequence[str], root: str | os.PathLike) -> list[tuple[str, int, int]]:
-    """(path below `root`, size, time of change in ns) of each file: a changed image is noticed."""
-    prefix = os.path.join(os.path.abspath(os.path.expanduser(root)), "")
-    rows = []
-    for path in paths:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            raise DataError(f"{path}: not a readable image ({error.strerror})") from error
-        rows.append((path.removeprefix(prefix), found.st_size, found.st_mtime_ns))
-    return rows
 
 
 def _versions() -> list[str]:
