@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .stats import harmonic, mean_interval
 
@@ -38,13 +38,18 @@ def summary(series: Series, seeds: Collection[int]) -> Cell:
     return Cell(mean, half, len(series), note)
 
 
+def noted(cell: Cell, note: str) -> Cell:
+    """`cell` with one more note."""
+    return replace(cell, note=", ".join(filter(None, (cell.note, note))))
+
+
 def average(by_set: Mapping[str, Series], seeds: Collection[int]) -> Cell:
     """Mean over data sets of the means over seeds; the interval is over seeds.
 
     Data sets without a value are left out, and the note says so.
     """
     if len(by_set) == 1:
-        return summary(*by_set.values(), seeds)
+        return summary(next(iter(by_set.values())), seeds)
     there = [series for series in by_set.values() if series]
     if not there:
         return MISSING

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..console import say
 from .cells import Cell
+from .places import GREY, Spot, annotate, equal_h, spread
 from .tables import Row, Table
 
 if TYPE_CHECKING:
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B")
 _MARKERS = "osD^vPXh"
-_GREY = "0.5"
+_DODGE = 0.06  # of a factor of two
+_LONGEST = 80  # characters of a name
+_MOST_PANELS = 48
 _MEASURED_NAME = {"CLIP": "ZeroshotCLIP"}  # of a published method
 Panels = list[tuple[str, list[Row]]]
 Style = dict[str, tuple[str, str]]
@@ -41,71 +46,109 @@ def write_figures(tables: list[Table], folder: str | os.PathLike) -> list[Path]:
         for suffix, chosen in (("", averages), ("_by_data_set", single)):
             if chosen:
                 path = Path(folder, f"{table.name}{suffix}.png")
-                figure = drawers[table.name](chosen, _styles(table), table.columns)
-                figure.savefig(path, dpi=200, bbox_inches="tight")
+                if len(chosen) > _MOST_PANELS:
+                    say(f"{path.name} shows {_MOST_PANELS} of {len(chosen)} data sets")
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # of characters no font has
+                    draw = drawers[table.name]
+                    figure = draw(chosen[:_MOST_PANELS], _styles(table), table.columns)
+                    figure.savefig(path, dpi=200, bbox_inches="tight")
                 written.append(path)
     return written
 
 
 def draw_base2new(panels: Panels, style: Style, columns: list[str]) -> Figure:
-    """A panel a section: a point a method, published ones hollow; curves of equal H behind."""
+    """A panel a section: a point a method, published ones hollow; curves of equal H behind.
+
+    Points that would hide each other stand side by side.
+    """
     figure, axes = _grid(len(panels), 4.4 if len(panels) > 2 else 6.5)
-    named = []
+    drawn: list[list[Spot]] = []
     for ax, (name, rows) in zip(axes, panels, strict=True):
-        points = [(row, *row.cells[:2]) for row in rows if _both(row)]
-        texts = []
-        for row, base, new in points:
-            if row.published:
-                short = row.method.removesuffix(" (published)")
-                color, _ = style.get(_MEASURED_NAME.get(short, short), (_GREY, ""))
-                ax.plot(base.mean, new.mean, "o", mfc="none", mec=color, ms=6, zorder=3)
-                texts.append((short, base.mean, new.mean))
-            else:
-                color, marker = style[row.method]
-                ax.errorbar(
-                    base.mean, new.mean, xerr=base.half, yerr=new.half, color=color, fmt=marker,
-                    ms=8, mec="white", mew=0.8, elinewidth=1, capsize=2, zorder=4, label=row.method,
-                )  # fmt: skip
-        _limits(ax, [cells for _, *cells in points])
-        named.append((ax, texts, [(base.mean, new.mean) for _, base, new in points]))
-        notes = {f"{r.method}: {c.note}": 0 for r, *cells in points for c in cells if c.note}
-        ax.set_title("\n".join([name, *notes]), fontsize=10)
+        drawn.append([_point(ax, row, style) for row in rows if _both(row)])
+        points = [(row, row.cells[:2]) for row in rows if _both(row)]
+        _limits(ax, [cells for _, cells in points])
+        notes = {f"{r.method}: {c.note}": 0 for r, cells in points for c in cells if c.note}
+        ax.set_title("\n".join(map(_text, [name, *notes])), fontsize=10)
         ax.set_xlabel("accuracy on base classes (%)")
         ax.set_ylabel("accuracy on new classes (%)")
     _legend(figure, axes, "bars", any(row.published for _, rows in panels for row in rows))
     figure.draw_without_rendering()  # places the panels, and so what fits into them
-    for ax, texts, points in named:
-        _equal_h(ax)
+    for ax, (_, rows), spots in zip(axes, panels, drawn, strict=True):
+        spread(ax, spots)
+        equal_h(ax)
         if len(panels) <= 2:
-            _annotate(ax, texts, points)
+            known = [(row, x, y) for row, (_, x, y) in zip(filter(_both, rows), spots, strict=True)]
+            texts = [(_short(row), x, y) for row, x, y in known if row.published]
+            annotate(ax, texts, [(x, y) for _, x, y in known])
     return figure
 
 
+def _point(ax: Axes, row: Row, style: Style) -> Spot:
+    base, new = row.cells[:2]
+    x, y = base.mean or 0.0, new.mean or 0.0
+    if row.published:
+        short = _short(row)
+        color, _ = style.get(_MEASURED_NAME.get(short, short), (GREY, ""))
+        return ax.plot(x, y, "o", mfc="none", mec=color, ms=6, zorder=3), x, y
+    color, marker = style[row.method]
+    container = ax.errorbar(
+        x, y, xerr=base.half, yerr=new.half, color=color, fmt=marker, ms=8, mec="white", mew=0.8,
+        elinewidth=1, capsize=2, zorder=4, label=_text(row.method),
+    )  # fmt: skip
+    return container.get_children(), x, y
+
+
+def _short(row: Row) -> str:
+    return row.method.removesuffix(" (published)")
+
+
 def draw_fewshot(panels: Panels, style: Style, columns: list[str]) -> Figure:
-    """A panel a section: accuracy against shots, with 95 % intervals; zero-shot as a line."""
-    shots = [int(column.split()[0]) for column in columns]
-    ticks = [n for n in shots if n]
+    """A panel a section: accuracy against shots, with 95 % intervals; zero-shot as a line.
+
+    Curves are moved a little along the axis and lines have gaps, so that equal ones are all seen.
+    """
+    words = [column.split()[0] for column in columns]
+    numbers = [float(word) for word in words if word.isdigit()]
+    shots = [float(word) if word.isdigit() else 2 * max(numbers) for word in words]
+    ticks = {n: word for n, word in zip(shots, words, strict=True) if n}
     figure, axes = _grid(len(panels), 3.6)
     for ax, (name, rows) in zip(axes, panels, strict=True):
-        for row in rows:
-            color, marker = style[row.method]
-            known = [(n, c) for n, c in zip(shots, row.cells, strict=True) if c.mean is not None]
-            x, mean = [n for n, _ in known], np.array([c.mean for _, c in known])
-            if x == [0]:
-                ax.axhline(mean[0], color=color, ls="--", lw=1.2, label=row.method)
-                continue
-            half = np.array([c.half or 0.0 for _, c in known])
-            ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.15, lw=0)
-            ax.plot(x, mean, marker=marker, color=color, ms=6, mec="white", label=row.method)
+        lines = [row for row in rows if not shots[0] and row.cells[0].mean is not None]
+        curves = [row for row in rows if row not in lines]
+        for i, row in enumerate(curves):
+            _curve(ax, row, shots, style, 2 ** (_DODGE * (i - (len(curves) - 1) / 2)))
+        for i, row in enumerate(lines):
+            color, _ = style[row.method]
+            dashes = (4 * i, (4, 4 * max(len(lines) - 1, 1)))  # each in the gaps of the others
+            ax.axhline(
+                row.cells[0].mean or 0.0, color=color, ls=dashes, lw=1.2, label=_text(row.method)
+            )
         ax.set_xscale("log", base=2)
-        ax.set_xticks(ticks, [str(n) for n in ticks])
-        ax.set_xlim(ticks[0] / 1.2, ticks[-1] * 1.2)
-        ax.set_title(name, fontsize=10)
+        ax.set_xticks(list(ticks), list(ticks.values()))
+        ax.minorticks_off()
+        ax.set_xlim(min(ticks) / 1.2, max(ticks) * 1.2)
+        ax.set_title(_text(name), fontsize=10)
         ax.set_xlabel("images per class")
         ax.set_ylabel("accuracy (%)")
         ax.grid(alpha=0.25, lw=0.6)
     _legend(figure, axes, "bands", published=False)
     return figure
+
+
+def _curve(ax: Axes, row: Row, shots: list[float], style: Style, factor: float) -> None:
+    color, marker = style[row.method]
+    known = [(n, c) for n, c in zip(shots, row.cells, strict=True) if c.mean is not None]
+    x, mean = np.array([n * factor for n, _ in known]), np.array([c.mean for _, c in known])
+    half = np.array([c.half or 0.0 for _, c in known])
+    ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.15, lw=0)
+    ax.plot(x, mean, marker=marker, color=color, ms=6, mec="white", label=_text(row.method))
+
+
+def _text(name: str) -> str:
+    """A name for matplotlib, which takes $ for formulas and hides what begins with _."""
+    name = name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
+    return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
 def _panels(table: Table, drawable: Callable[[Row], bool]) -> Panels:
@@ -162,73 +205,16 @@ def _limits(ax: Axes, points: list[list[Cell]]) -> None:
         setter(max(low - margin, 0), min(high + margin, 100))
 
 
-def _equal_h(ax: Axes) -> None:
-    """Thin curves new = H base / (2 base - H), labelled at their end if that fits."""
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    lowest, highest = (2 * x * y / max(x + y, 1e-9) for x, y in ((left, bottom), (right, top)))
-    step = next(s for s in (1, 2, 5, 10, 20, 50) if (highest - lowest) / s <= 8)
-    base = np.linspace(left, right, 400)
-    for h in np.arange(step * np.ceil(lowest / step), highest, step):
-        new = np.full_like(base, np.nan)
-        inside = 2 * base > h + 1e-9
-        new[inside] = h * base[inside] / (2 * base[inside] - h)
-        seen = np.flatnonzero((new >= bottom) & (new <= top))
-        if len(seen) == 0:
-            continue
-        ax.plot(base[seen], new[seen], color="0.87", lw=0.8, zorder=1)
-        label = ax.annotate(
-            f"H={h:g}", (base[seen[-1]], new[seen[-1]]), (-2, 2), textcoords="offset points",
-            fontsize=6.5, color="0.65", ha="right", zorder=1,
-        )  # fmt: skip
-        if not _inside(label.get_window_extent().extents, ax.bbox.extents):
-            label.remove()
-
-
-def _annotate(
-    ax: Axes, texts: list[tuple[str, float, float]], points: list[tuple[float, float]]
-) -> None:
-    """Name points, each at the first place around it where nothing else stands, if there is one."""
-    frame = ax.bbox.extents
-    taken = [np.r_[ax.transData.transform(p) - 5, ax.transData.transform(p) + 5] for p in points]
-    for text, x, y in texts:
-        for radius, (dx, dy) in product((7, 14, 22, 32, 44), _AROUND):
-            place = {"textcoords": "offset points", "fontsize": 8, "color": _GREY, "zorder": 5}
-            align = {"ha": ("right", "center", "left")[dx + 1], "va": "center"}
-            line = {"arrowprops": {"arrowstyle": "-", "color": "0.75", "lw": 0.6}}
-            note = ax.annotate(
-                text, (x, y), (dx * radius, dy * radius), **place, **align,
-                **(line if radius > 7 else {}),
-            )  # fmt: skip
-            box = note.get_window_extent().extents
-            if _inside(box, frame) and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                break
-            note.remove()
-
-
-_AROUND = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
-
-
-def _inside(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether box `a` lies in box `b` (left, bottom, right, top)."""
-    return bool(b[0] <= a[0] and b[1] <= a[1] and a[2] <= b[2] and a[3] <= b[3])
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two boxes (left, bottom, right, top) share a point."""
-    return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
-
-
 def _legend(figure: Figure, axes: list[Axes], intervals: str, published: bool) -> None:
     """Below the panels; its title says what the `intervals` (bars or bands) are."""
     from matplotlib.lines import Line2D
 
-    known = {}
+    known: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             known.setdefault(label, handle)
     if published:
-        hollow = Line2D([], [], ls="", marker="o", mfc="none", mec=_GREY, ms=6)
+        hollow = Line2D([], [], ls="", marker="o", mfc="none", mec=GREY, ms=6)
         known["published (hollow)"] = hollow
     figure.legend(
         known.values(), known.keys(), loc="outside lower center", ncols=min(len(known), 4),

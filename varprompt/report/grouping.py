@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from .cells import Series
+from .layout import Method
 from .published import ELEVEN
-from .runs import Method, Run
+from .record import ALL_IMAGES
+from .runs import Run
 
 Data = dict[Method, dict[Any, dict[int | None, float]]]
 
@@ -39,6 +41,11 @@ def sections(datasets: Collection[str]) -> list[tuple[list[str], str]]:
     return groups + [([name], ELEVEN.get(name, name)) for name in (*official, *others)]
 
 
+def shots_in_words(shots: int) -> str:
+    """Number of training images per class."""
+    return "all images" if shots == ALL_IMAGES else f"{shots} shot{'s' * (shots != 1)}"
+
+
 def labels_of(methods: Iterable[Method]) -> dict[Method, str]:
     """What each method is called: its trainer, and as much more as tells it from the others."""
     methods = list(methods)
@@ -50,7 +57,8 @@ def labels_of(methods: Iterable[Method]) -> dict[Method, str]:
             label += f" {method.config}"
         if len({m.variant for m in same}) > 1 and method.variant:
             label += f" {method.variant}"
-        labels[method] = label + (f", {method.shots} shots" if method.shots not in (0, 16) else "")
+        usual = method.shots in (0, 16)
+        labels[method] = label + ("" if usual else f", {shots_in_words(method.shots)}")
     return labels
 
 
@@ -76,11 +84,6 @@ def missing(
         if gaps:
             notes.append(f"Missing, {label}: {'; '.join(gaps)}.")
     return notes
-
-
-def seeds_of(runs: Iterable[Run]) -> set[int]:
-    """All seeds that occur."""
-    return {run.seed for run in runs if run.seed is not None}
 
 
 def reading(runs: list[Run], seeds: Collection[int]) -> list[str]:

@@ -25,6 +25,8 @@ VARIANTS = {
     "imagenet_a": "ImageNet-A",
     "imagenet_r": "ImageNet-R",
 }
+EMBEDDED = ("digits", "chalk", "stretch", "zoom", "tint")
+KNOWN = (*ELEVEN, *VARIANTS, *EMBEDDED)  # folder names that only these data sets may have
 _DATA = Path(__file__).resolve().parents[1] / "data"
 
 
@@ -34,6 +36,12 @@ class Published:
 
     base2new: dict[str, dict[str, float]]
     transfer: dict[str, float]
+
+
+def folder_name(dataset: str) -> str:
+    """A data set's name in CoOp's layout, from that of its class."""
+    known = {name.replace("_", ""): name for name in KNOWN} | {"describabletextures": "dtd"}
+    return known.get(dataset.lower(), dataset.lower())
 
 
 def published() -> dict[str, Published]:

@@ -5,77 +5,18 @@ In other folders those with a results.json of this project, which says what was 
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from .logs import TEST_BEGINS, TRAINING_ENDS, logs_of, result_in
-from .published import ELEVEN, VARIANTS
-
-RESULTS = "results.json"
-_NAME = "[^/]+"
-_SEED = r"seed(?P<seed>\d+)"
-_METHOD = rf"(?P<trainer>{_NAME})/(?P<config>{_NAME})"
-_TRAINED = rf"{_METHOD}_(?P<shots>\d+)shots"
-
-# The end of a run's path, the classes that are tested, and the line behind which its result stands.
-LAYOUTS = {
-    kind: (re.compile(f"(?:^|/){pattern}$"), signals)
-    for kind, pattern, signals in (
-        (
-            "base2new_train",
-            rf"base2new/train_base/(?P<dataset>{_NAME})/(?:(?P<variant>mcmc_{_NAME})/)?"
-            rf"shots_(?P<shots>\d+)(?P<shape>{_NAME})?/{_METHOD}/{_SEED}",
-            TRAINING_ENDS,
-        ),
-        (
-            "base2new_test",
-            rf"base2new/test_new/(?P<dataset>{_NAME})/(?:(?P<variant>mcmc_{_NAME})/)?"
-            rf"shots_(?P<shots>\d+)(?P<shape>{_NAME})?/{_METHOD}/{_SEED}",
-            TEST_BEGINS,
-        ),
-        (
-            "evaluation",
-            rf"evaluation/{_TRAINED}/(?:(?P<variant>nctx{_NAME})/)?(?P<dataset>{_NAME})/{_SEED}",
-            TEST_BEGINS,
-        ),
-        (
-            "trained",
-            rf"(?P<dataset>{_NAME})/(?:(?P<variant>mcmc_{_NAME})/)?{_TRAINED}/"
-            rf"(?:(?P<shape>nctx{_NAME})/)?{_SEED}",
-            TRAINING_ENDS,
-        ),
-        (
-            "zeroshot",
-            rf"(?P<trainer>ZeroshotCLIP2?)/(?P<config>{_NAME})/(?P<dataset>{_NAME})"
-            r"(?:/(?P<part>base|new))?",
-            TEST_BEGINS,
-        ),
-    )
-}
-# What may differ in the configurations (YAML) of runs of one method.
-_SET_PER_RUN = re.compile(r"^(?:DATASET|OUTPUT_DIR|RESUME|SEED):.*\n(?:[ -].*\n)*", re.MULTILINE)
-PARTS = {"base2new_train": "base", "base2new_test": "new"}
-
-
-@dataclass(frozen=True, order=True)
-class Method:
-    """What shares a row of a table: everything but data set and seed."""
-
-    trainer: str
-    config: str
-    variant: str = ""  # extra levels of the path: samples, context length ...
-    shots: int = 0  # 0: not trained, or not told apart by it
-
-    @property
-    def is_zeroshot(self) -> bool:
-        """Whether nothing was trained, so that there is one run and no seed."""
-        return self.trainer.startswith("Zeroshot")
+from ..console import printable
+from ..errors import brief
+from .layout import Method, Place, place_of
+from .logs import logs_of, result_in
+from .published import KNOWN, folder_name
+from .record import PARTS, RESULTS, NotARecord, Record, read_record
+from .walk import Walk
 
 
 @dataclass(frozen=True)
@@ -89,137 +30,145 @@ class Run:
     seed: int | None
     metrics: dict[str, float]
     file: str
-    exact: bool  # from results.json; else from a log, with one decimal
+    exact: bool = True  # from results.json; else from a log, with one decimal
+    record: Record | None = None
 
 
 @dataclass
 class Found:
-    """The runs below a folder, and what could not be used."""
+    """The runs below a folder, and what could not be used: one line each."""
 
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def summary(self) -> str:
+        """How much was left out; empty if nothing was."""
+        n = len(self.problems)
+        total = n + len(self.runs)
+        return f"{n} of {total} results left out, for the reasons above" if n else ""
 
-def find_runs(root: str | os.PathLike) -> Found:
-    """All runs below `root`, which may be a part of the layout such as output/base2new."""
-    found = Found()
-    taken: dict[tuple[Any, ...], str] = {}
-    for folder, names, files in os.walk(os.path.abspath(root)):
-        names.sort()
-        if RESULTS not in files and not any(name.startswith("log.txt") for name in files):
+
+def find_runs(root: str | os.PathLike, any_root: bool = False) -> Found:
+    """All runs below `root`, which may be a part of the layout such as output/base2new.
+
+    Args:
+        root: the folder.
+        any_root: take data sets under another DATASET.ROOT for the same where results are so old
+            that they do not record the content of the images.
+    """
+    from .settle import settled
+
+    runs: list[Run] = []
+    walk = Walk(os.fspath(root))
+    problems = walk.problems
+    for folder, names in walk:
+        if RESULTS not in names and not any(name.startswith("log.txt") for name in names):
             continue
-        run = _read(folder)
-        if isinstance(run, str):
-            found.problems.append(run)
-            continue
-        key = (run.method, run.source, run.dataset, run.part, run.seed)
-        if key in taken:
-            found.problems.append(f"{run.file}: left out, same run as {taken[key]}")
-            continue
-        taken[key] = run.file
-        found.runs.append(run)
-    return found
+        try:
+            runs.append(_read(folder))
+        except NotARecord as reason:
+            problems.append(f"{printable(reason)}")
+        except OSError as error:
+            problems.append(f"{printable(folder)}: left out, not readable ({error.strerror})")
+    kept, conflicts = settled(runs, any_root)
+    return Found(kept, problems + conflicts)
 
 
-def _read(folder: str) -> Run | str:
-    """The run in `folder`, or why there is none."""
-    path = Path(folder).as_posix()
-    layout = ((kind, p.search(path), signals) for kind, (p, signals) in LAYOUTS.items())
-    kind, match, signals = next((x for x in layout if x[1]), ("", None, ()))
-    if match is None:
-        return _self_described(folder)
-    words = match.groupdict()
-    dataset, part = words["dataset"], words.get("part") or PARTS.get(kind, "all")
-    shots = int(words.get("shots") or 0)
-    source = {"evaluation": "imagenet", "zeroshot": ""}.get(kind, dataset)
-    config = _coop_family(words["trainer"], words["config"], source, shots)
-    extra = [words.get("variant") or "", (words.get("shape") or "").strip("_")]
-    method = Method(words["trainer"], config, " ".join(filter(None, extra)), shots)
-    seed = int(words["seed"]) if words.get("seed") else None
-    run = Run(method, source, dataset, part, seed, {}, folder, True)
-    return _with_result(run, signals)
+def _read(folder: str) -> Run:
+    """The run in `folder`.
 
-
-def _self_described(folder: str) -> Run | str:
-    """The run in a folder outside of every layout, from what its results.json says of itself."""
-    file = os.path.join(folder, RESULTS)
-    if not os.path.isfile(file):
-        return f"{folder}: left out, its path says nothing about trainer, data set and seed"
+    Raises:
+        NotARecord: there is none; the message says why.
+    """
+    place, file = place_of(Path(folder).as_posix()), os.path.join(folder, RESULTS)
+    if not os.path.lexists(file):
+        if place is None:
+            raise NotARecord(
+                f"{folder}: left out, its path says nothing about trainer, data set and seed"
+            )
+        return _from_log(folder, place)
     try:
-        content = json.loads(Path(file).read_text(encoding="utf-8"))
-        trainer, part, config = (content[k] for k in ("trainer", "subsample_classes", "config"))
-        shots, seed = int(content["shots"]), int(content["seed"])
-        dataset = _dataset_of(content["dataset"], config)
-        settings = zlib.crc32(_SET_PER_RUN.sub("", config).encode())
-    except KeyError as error:
-        return f"{file}: left out, neither its path nor the file says {error}"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return f"{file}: left out, not readable ({error})"
-    method = Method(trainer, f"settings {settings:08x}", "", shots)
-    run = Run(method, dataset, dataset, part, seed, {}, folder, True)
+        record = read_record(file)
+        run = _self_described(folder, record) if place is None else _described(place, record)
+    except NotARecord as reason:
+        raise NotARecord(f"{file}: left out, {reason}") from reason
+    if "accuracy" not in record.metrics:
+        raise NotARecord(f"{file}: left out, it holds no accuracy")
+    return replace(run, file=printable(file))
+
+
+def _from_log(folder: str, place: Place) -> Run:
+    reading = result_in(logs_of(folder), "accuracy", place.signals)
+    if reading is None:
+        raise NotARecord(f"{folder}: unfinished, its log holds no result")
+    if reading.bad:
+        raise NotARecord(f"{reading.file}: left out, {reading.bad}")
+    metrics, file = {"accuracy": reading.value}, printable(reading.file)
+    run = Run(place.method, place.source, place.dataset, place.part, place.seed, metrics, file)
+    return replace(run, exact=False)
+
+
+def _described(place: Place, record: Record) -> Run:
+    """The run in a folder of a layout, if its record does not contradict the path."""
+    wanted: dict[str, object] = {
+        "trainer": place.method.trainer,
+        "subsample_classes": place.part,
+        "seed": place.seed,
+        "shots": place.method.shots if place.source == place.dataset else None,
+    }
+    said = {
+        "trainer": record.trainer, "subsample_classes": record.part, "seed": record.seed,
+        "shots": record.shots,
+    }  # fmt: skip
+    wrong = [
+        f"{key} is {said[key]!r} but its path says {value!r}"
+        for key, value in wanted.items()
+        if value is not None and said[key] not in (None, value)
+    ]
+    if place.dataset in KNOWN and record.dataset and folder_name(record.dataset) != place.dataset:
+        wrong.append(f"dataset is {record.dataset!r} but its path says {place.dataset!r}")
+    if wrong:
+        raise NotARecord("; ".join(wrong))
+    dataset = own_name(record) or place.dataset
+    source = dataset if place.source == place.dataset else place.source
+    run = Run(place.method, source, dataset, place.part, place.seed, record.metrics, "")
+    return replace(run, record=record)
+
+
+def _self_described(folder: str, record: Record) -> Run:
+    """The run in a folder outside of every layout, from what its results.json says of itself."""
+    said = {
+        "trainer": record.trainer, "subsample_classes": record.part, "config": record.settings,
+        "shots": record.shots, "seed": record.seed, "dataset": record.dataset,
+    }  # fmt: skip
+    if absent := [repr(key) for key, value in said.items() if value in (None, "")]:
+        raise NotARecord(f"neither its path nor the file says {', '.join(absent)}")
+    trainer, dataset, shots = record.trainer or "", record.dataset or "", record.shots or 0
+    if record.part not in PARTS:
+        raise NotARecord(f"its subsample_classes is {brief(record.part)}")
+    dataset = own_name(record) or folder_name(dataset)
+    method = Method(trainer, f"settings {record.settings}", "", shots)
+    run = Run(method, dataset, dataset, record.part, record.seed, record.metrics, "")
+    run = replace(run, record=record)
     if method.is_zeroshot:
-        run = replace(run, method=replace(method, shots=0), source="", seed=None)
-    elif part == "all" and content.get("checkpoint_sha256") and not _was_trained_in(folder):
-        return f"{file}: left out, neither its path nor the file says on what it was trained"
-    return _with_result(run, ())
+        return replace(run, method=replace(method, shots=0), source="", seed=None)
+    if record.part == "all" and record.checkpoint and not _was_trained_in(folder):
+        raise NotARecord("neither its path nor the file says on what it was trained")
+    return run
 
 
 def _was_trained_in(folder: str) -> bool:
     return os.path.isdir(os.path.join(folder, "prompt_learner"))
 
 
-def _dataset_of(name: str, config: str) -> str:
-    """A data set's name in CoOp's layout, from that of its class; for Folder, its path."""
-    path = re.search("^  PATH: (.+)$", config, re.MULTILINE)
-    if name == "Folder" and path:
-        return path[1]
-    known = {name.replace("_", ""): name for name in (*ELEVEN, *VARIANTS)}
-    known["describabletextures"] = "dtd"
-    return known.get(name.lower(), name.lower())
+def own_name(record: Record) -> str:
+    """What a data set of one's own is called; empty for the protocol's.
 
-
-def _with_result(run: Run, signals: Collection[str]) -> Run | str:
-    file = os.path.join(run.file, RESULTS)
-    if os.path.isfile(file):
-        try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
-            names = ("accuracy", "macro_f1", "nll", "ece")
-            metrics = {name: float(content[name]) for name in names if name in content}
-        except (OSError, ValueError, TypeError) as error:
-            return f"{file}: left out, not readable ({error})"
-        if "accuracy" not in metrics:
-            return f"{file}: left out, it holds no accuracy"
-        other = _contradiction(run, content)
-        return f"{file}: left out, {other}" if other else replace(run, metrics=metrics, file=file)
-    result = result_in(logs_of(run.file), "accuracy", signals)
-    if result is None:
-        return f"{run.file}: unfinished, its log holds no result"
-    return replace(run, metrics={"accuracy": result[1]}, file=result[0], exact=False)
-
-
-def _contradiction(run: Run, content: dict[str, Any]) -> str:
-    """What results.json says of itself that does not fit its path; empty when all fits."""
-    wanted = {"trainer": run.method.trainer, "subsample_classes": run.part}
-    if run.seed is not None:
-        wanted["seed"] = run.seed
-    if run.method.shots and run.source == run.dataset:
-        wanted["shots"] = run.method.shots
-    wrong = [
-        f"{key} is {content[key]!r} but its path says {value!r}"
-        for key, value in wanted.items()
-        if content.get(key, value) != value
-    ]
-    return "; ".join(wrong)
-
-
-def _coop_family(trainer: str, config: str, source: str, shots: int) -> str:
-    """CoOp's config without the length that CoOp trains this data set and number of shots for.
-
-    CoOp names one method vit_b16_ctxv1 on most data sets, vit_b16_ep50_ctxv1 on ImageNet, and
-    rn50_ep50, rn50_ep100 or rn50 by the number of shots.
+    It never takes the name of a data set of the protocol, whose published figures are not its own.
     """
-    match = re.search(r"_ep(\d+)", config)
-    length = 50 if source == "imagenet" or shots == 1 else 100 if shots in (2, 4) else 200
-    if trainer != "CoOp" or not match or int(match[1]) != length:
-        return config
-    return config.replace(match[0], "")
+    return f"{record.title} (own)" if record.title in KNOWN else record.title
+
+
+def seeds_of(runs: Collection[Run]) -> set[int]:
+    """All seeds that occur."""
+    return {run.seed for run in runs if run.seed is not None}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from .cells import NOT_KNOWN, Cell, average, harmonic_cell, summary
-from .grouping import collect, labels_of, missing, reading, sections, seeds_of
+from .calibration import SMALL_SET, calibration_notes, small_sets
+from .cells import NOT_KNOWN, Cell, average, harmonic_cell, noted, summary
+from .grouping import collect, labels_of, missing, reading, sections, shots_in_words
+from .layout import Method
 from .published import ELEVEN, VARIANTS, Published, published
-from .runs import Method, Run
+from .record import ALL_IMAGES
+from .runs import Run, seeds_of
 from .stats import harmonic
 
 PARTS = ("base", "new")
@@ -67,6 +71,7 @@ def base2new(runs: list[Run], seeds: Collection[int], figures: dict[str, Publish
     table = Table("base2new", "Base-to-new generalisation", ["Base", "New", "H"])
     table.columns += ["ECE new"] * bool(calibrated)
     data = collect(runs, lambda run: (run.dataset, run.part))
+    small = small_sets(calibrated)
     errors = collect(calibrated, lambda run: run.dataset, "ece")
     labels = labels_of(data)
     for group, section in sections({run.dataset for run in runs}):
@@ -79,11 +84,13 @@ def base2new(runs: list[Run], seeds: Collection[int], figures: dict[str, Publish
             if calibrated:
                 known = errors.get(method, {}).keys() & set(group)
                 by_set = {d: errors[method].get(d, {}) for d in group} if known else {}
-                cells.append(average(by_set, seeds) if known else NOT_KNOWN)
+                cell = average(by_set, seeds) if known else NOT_KNOWN
+                cells.append(noted(cell, SMALL_SET) if known & small.keys() else cell)
             table.rows.append(Row(section, label, cells))
         table.rows += _published_halves(group, section, figures, blanks=bool(calibrated))
     table.notes += reading(runs, seeds) + _published_note(table)
     table.notes.append("H is the harmonic mean of the two means, its interval that of H by seed.")
+    table.notes += calibration_notes(small)
     keys = list(product(dict.fromkeys(run.dataset for run in runs), PARTS))
     table.notes += missing(data, labels, keys, seeds)
     return table
@@ -144,8 +151,8 @@ def fewshot(runs: list[Run], seeds: Collection[int]) -> Table:
     table = Table("fewshot", "Few-shot learning", [])
     runs = [r for r in runs if r.source or r.dataset in {dataset for dataset, _ in trained}]
     seeds = seeds or seeds_of(runs)
-    columns = sorted({run.method.shots for run in runs} | set(SHOTS))
-    table.columns = [f"{n} shot{'s' * (n != 1)}" for n in columns]
+    columns = sorted({run.method.shots for run in runs} | set(SHOTS), key=_by_number)
+    table.columns = [shots_in_words(n) for n in columns]
     data = collect(
         runs,
         lambda run: (run.dataset, run.method.shots),
@@ -167,6 +174,10 @@ def fewshot(runs: list[Run], seeds: Collection[int]) -> Table:
     trained_only = {method: label for method, label in labels.items() if not method.is_zeroshot}
     table.notes += missing(data, trained_only, keys, seeds, unit="-shot")
     return table
+
+
+def _by_number(shots: int) -> float:
+    return math.inf if shots == ALL_IMAGES else shots
 
 
 def _published_note(table: Table) -> list[str]:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parse_test_res import Experiment, Query, main
+from parse_test_res import main
+from varprompt.report.experiment import Experiment, Query
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def block(accuracy: float, **more: float) -> str:
@@ -86,13 +87,13 @@ def test_both_wordings_and_the_last_result_counts(tmp_path, run, wording):
 def test_evaluation_logs_need_their_flag(tmp_path, run):
     write_log(tmp_path / "seed1", block(45.0, macro_f1=40.0))
     code, _, err = run(tmp_path)
-    assert code == 1 and "Nothing found" in err and "--test-log" in err
+    assert code == 2 and "Nothing found" in err and "--test-log" in err
     assert "* macro_f1: 40.00%" in run(tmp_path, "--test-log", "--keyword", "macro_f1")[1]
 
 
 def test_keyword_is_text_not_a_pattern(tmp_path, run):
     train_log(tmp_path / "seed1", 45.0)
-    assert run(tmp_path, "--keyword", "acc.*")[0] == 1
+    assert run(tmp_path, "--keyword", "acc.*")[0] == 2
     write_log(tmp_path / "seed1", "Finish training\n* top(1): 7.5%\n")
     assert "* top(1): 7.50%" in run(tmp_path, "--keyword", "top(1)")[1]
 
@@ -135,7 +136,7 @@ def test_json(tmp_path, run):
 def test_nothing_there(tmp_path, run, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(*arguments)
-    assert code == 1 and (f"Nothing found in {arguments[0]}" in err or "not a folder" in err)
+    assert code == 2 and (f"Nothing found in {arguments[0]}" in err or "not a folder" in err)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=9), st.booleans())

@@ -1,0 +1,210 @@
+"""Command lines that end well: one line for an error, whatever the input, the console or the user.
+
+A tool's module has a function ``main(argv) -> int``. It is imported inside of `run_tool`, so that
+Ctrl-C during slow imports is handled as well. Nothing heavy may be imported here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from .errors import VarPromptError, out_of_memory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, TextIO
+
+READER_GONE = 1
+EXIT_BAD_INPUT = 2
+INTERRUPTED = 130
+DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
+_BOXES = "±─│"
+_IN_ASCII = {"±": "+-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "×": "x"}
+_ERRORS = "varprompt.plain"
+
+_interrupted = False
+
+
+def run_script(module: str) -> int:
+    """`run_tool` for a file that is started itself: nothing may fail at Python's own end either."""
+    code = run_tool(module)
+    with suppress(ValueError, OSError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def run_tool(module: str, argv: Sequence[str] | None = None) -> int:
+    """The exit code of ``module.main(argv)``; an error is one line on standard error.
+
+    0 and 1 are the tool's own; 1 is also what it ends with when nobody reads its output any more;
+    2: bad input; 130: Ctrl-C.
+    """
+    from importlib import import_module
+
+    with _interruptions(), _safe_streams():
+        try:
+            code = import_module(module).main(argv)
+            sys.stdout.flush()
+            return code
+        except SystemExit:
+            raise
+        except BaseException as error:
+            return _explained(error)
+        finally:
+            _let_go_of_broken_streams()
+
+
+def exit_at_interrupt() -> None:
+    """Until `run_tool` takes over, Ctrl-C ends the process with one line: for slow imports."""
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGINT, _end)
+
+
+def only_ascii(stream: TextIO | None = None) -> bool:
+    """Whether a stream (default: standard output) cannot show ± and the lines of tables."""
+    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
+    try:
+        _BOXES.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def printable(text: object) -> str:
+    r"""`text` with control characters and bytes that are no UTF-8 escaped, as ``\n`` or ``\xff``.
+
+    For names of files and classes, which may hold anything.
+    """
+    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
+
+
+def in_ascii(text: str) -> str:
+    """`text` with ± and dashes in ASCII and other characters escaped."""
+    return "".join(c if c.isascii() else _IN_ASCII.get(c) or _escaped(c) for c in text)
+
+
+def out(text: str) -> None:
+    """Lines on standard output."""
+    print(text)  # noqa: T201
+
+
+def say(line: str) -> None:
+    """One line on standard error, if there is one."""
+    with suppress(OSError, ValueError, AttributeError):
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _explained(error: BaseException) -> int:
+    if _interrupted or isinstance(error, KeyboardInterrupt):  # also what an import made of it
+        say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE
+    if os.environ.get(DEBUG) or not isinstance(error, Exception):
+        raise error
+    say(f"error: {_reason(error)}")
+    return EXIT_BAD_INPUT
+
+
+def _reason(error: Exception) -> str:
+    if out_of_memory(error):
+        return f"the memory is full ({type(error).__name__})"
+    if isinstance(error, VarPromptError | OSError):
+        return "\n".join(map(printable, str(error).splitlines())) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the package {error.name} is not installed: pip install {error.name}"
+    place, trace = "", error.__traceback__
+    while trace:
+        place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
+    what = printable(f"{type(error).__name__}: {error}"[:300])
+    return f"unexpected {what} ({place}); {DEBUG}=1 shows where: please report it"
+
+
+@contextmanager
+def _interruptions() -> Iterator[None]:
+    """Remember Ctrl-C: an import or a callback that it hits may turn it into something else."""
+    global _interrupted
+    _interrupted, before, hook = False, signal.getsignal(signal.SIGINT), sys.unraisablehook
+    sys.unraisablehook = _unraisable
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        with suppress(ValueError, TypeError):
+            signal.signal(signal.SIGINT, signal.default_int_handler if before == _end else before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    if _interrupted:  # impatient
+        _end()
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def _unraisable(args: Any) -> None:
+    """Ctrl-C in a destructor or callback would be printed and forgotten."""
+    if isinstance(args.exc_value, KeyboardInterrupt):
+        _end()
+    sys.__unraisablehook__(args)
+
+
+def _end(number: int = 0, frame: FrameType | None = None) -> None:
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def _safe_streams() -> Iterator[None]:
+    """Standard streams that are open and take every character, if escaped."""
+    before = sys.stdout, sys.stderr
+    codecs.register_error(_ERRORS, _replaced)
+    changed = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            changed.append((stream, stream.errors))
+            stream.reconfigure(errors=_ERRORS)
+    try:
+        yield
+    finally:
+        for stream, errors in changed:
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors=errors)
+        for name, stream in zip(("stdout", "stderr"), before, strict=True):
+            if stream is not None:
+                setattr(sys, name, stream)
+
+
+def _let_go_of_broken_streams() -> None:
+    """Python flushes both once more at its end, which must not fail again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(c) or _escaped(c) for c in bad), error.end
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

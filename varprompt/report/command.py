@@ -1,0 +1,129 @@
+"""Comparison tables and figures from a folder of results.
+
+    python report.py output                        the tables, on the screen
+    python report.py output --write tables         as Markdown, CSV, LaTeX and PNG in tables/
+
+Runs are found by CoOp's folder layout, whoever wrote them: this project, CoOp, CoCoOp, MaPLe or the
+authors' VPT code. Their results.json is read, or else their log.txt. In any other folder a
+results.json of this project will do. Published figures stand in rows of their own and were not
+measured here. A run that is missing is called so, and no average hides it. Runs whose recorded data
+or CLIP weights differ are never compared: what is left out is named, with the reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from ..console import only_ascii, out, printable, say
+from ..errors import ConfigError
+from .latex import to_latex
+from .render import to_csv, to_markdown, to_text
+from .runs import Found, find_runs
+from .tables import Table, all_tables
+
+NAMES = ("base2new", "cross_dataset", "domain", "fewshot")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    new = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    new.add_argument("directory", help="OUTPUT of the scripts, or a folder in it")
+    new.add_argument(
+        "--format", choices=["text", "markdown", "csv", "latex"], default="text",
+        help="on the screen",
+    )  # fmt: skip
+    new.add_argument("--write", metavar="FOLDER", help="write all formats and the figures there")
+    new.add_argument(
+        "--tables", nargs="+", choices=NAMES, help="default: all for which there are runs"
+    )
+    new.add_argument(
+        "--seeds", nargs="+", type=int, default=[], help="expected seeds (default: all found)"
+    )
+    new.add_argument("--no-published", action="store_true", help="without the published figures")
+    new.add_argument(
+        "--longtable", action="store_true",
+        help="LaTeX that goes on over pages (not in two columns); default: tabular",
+    )  # fmt: skip
+    new.add_argument(
+        "--any-root", action="store_true",
+        help="data sets under another DATASET.ROOT are the same (for results of version 0.1.0, "
+        "which do not record the content of the images)",
+    )  # fmt: skip
+    return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when there was something to report.
+
+    Raises:
+        ConfigError: there was not.
+        OSError: the tables cannot be written.
+    """
+    args = parser().parse_args(argv)
+    if not Path(args.directory).is_dir():
+        raise ConfigError(f"{args.directory} is not a folder; give OUTPUT of the scripts")
+    found = find_runs(args.directory, args.any_root)
+    for line in [*found.problems, found.summary()]:
+        if line:
+            say(line)
+    known = all_tables(found.runs, args.seeds, not args.no_published)
+    tables = [table for table in known if not args.tables or table.name in args.tables]
+    if not tables:
+        raise ConfigError(nothing_found(args.directory, args.tables, [t.name for t in known]))
+    latex = partial(to_latex, long=args.longtable)
+    if args.write:
+        from .figures import write_figures
+
+        folder = Path(args.write)
+        for path in [*write_all(tables, folder, found, args.longtable)]:
+            say(printable(path))
+        for path in write_figures(tables, folder):
+            say(printable(path))
+    on_screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_screen else None
+    printed: dict[str, Callable[[Table], str]] = {
+        "text": partial(to_text, width=width, color=on_screen, ascii_only=only_ascii()),
+        "markdown": to_markdown, "csv": to_csv, "latex": latex,
+    }  # fmt: skip
+    for table in tables:
+        out(printed[args.format](table))
+    return 0
+
+
+def write_all(tables: list[Table], folder: Path, found: Found, long: bool = False) -> list[Path]:
+    """Write report.md, and a CSV and a LaTeX file for each table.
+
+    Raises:
+        OSError: `folder` cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(to_markdown(table) for table in tables)
+    if found.problems:
+        text += "\n## Left out\n\n" + "".join(f"- {line}\n" for line in found.problems)
+    texts = {folder / "report.md": text}
+    for table in tables:
+        texts[folder / f"{table.name}.csv"] = to_csv(table)
+        texts[folder / f"{table.name}.tex"] = to_latex(table, long)
+    for path, content in texts.items():
+        path.write_bytes(content.encode(errors="backslashreplace"))
+    return list(texts)
+
+
+def nothing_found(directory: str, wanted: list[str] | None, known: list[str]) -> str:
+    """Why there is nothing to print, and what there is or what to do."""
+    what = f"the tables asked for ({', '.join(wanted)})" if wanted else "a table"
+    if known:
+        advice = f"there are results for {', '.join(known)}"
+    else:
+        advice = (
+            "runs lie in folders such as base2new/train_base/DATASET/shots_16/TRAINER/CFG/seed1 "
+            "(written by scripts/vpt/*.sh)"
+        )
+    return f"no results for {what} in {directory}; {advice}"

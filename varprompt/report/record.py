@@ -1,0 +1,201 @@
+"""What a results.json says of its run, checked: any file gives a record, or a reason for none.
+
+Files of version 0.1.0 record configuration, class names and the number of test images; later ones
+also an ``identity`` with the content of the images.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..console import printable
+from ..errors import brief
+from .recorded import flat, place, settings_of, title
+
+RESULTS = "results.json"
+PARTS = ("all", "base", "new")
+ALL_IMAGES = -1  # as number of shots
+_LARGEST = 64 << 20  # bytes; 1,000 classes need 0.1 MB
+_RANGES = {"accuracy": 100.0, "macro_f1": 100.0, "ece": 100.0, "nll": math.inf}
+_MOST_SHOTS, _MOST_SEED = 10**6, 2**32
+
+
+class NotARecord(ValueError):
+    """The file holds no result; the message says why."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """On what was tested. Empty fields are not recorded; `content` decides where both have it."""
+
+    content: str = ""  # hash of the test images
+    kind: str = ""  # name of the data set's class
+    split: str = ""
+    place: str = ""  # the folder: DATASET.PATH in DATASET.ROOT
+    classes: tuple[str, ...] = ()
+    n_total: int = 0
+
+    def difference(self, other: Data, any_root: bool = False) -> str:
+        """What tells the data of `self` from those of `other`; empty if nothing recorded does."""
+        pairs: list[tuple[str, Any, Any]] = [
+            ("class names", self.classes, other.classes),
+            ("split", self.split, other.split),
+        ]
+        if self.content and other.content:
+            pairs.insert(0, ("test images", self.content[:12], other.content[:12]))
+        else:
+            pairs += [
+                ("data set", self.kind, other.kind),
+                ("number of test images", self.n_total, other.n_total),
+            ]
+            pairs += [("folder of the data", self.place, other.place)] * (not any_root)
+        for what, mine, theirs in pairs:
+            if mine and theirs and mine != theirs:
+                if isinstance(mine, tuple):
+                    return f"{what} are not those of"
+                return f"{what} {printable(mine)}, not {printable(theirs)} as in"
+        return ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One results.json; `metrics` are in % except `nll`, None stands for what is not said."""
+
+    metrics: dict[str, float]
+    trainer: str | None = None
+    dataset: str | None = None  # name of the data set's class
+    part: str | None = None
+    shots: int | None = None
+    seed: int | None = None
+    title: str = ""  # what a data set of one's own is called
+    weights: str = ""
+    checkpoint: str = ""
+    calibrated_ece: float | None = None  # % that a perfectly calibrated classifier would read
+    data: Data = Data()
+    settings: str = ""  # a name for the configuration but for data, seed and machine
+
+
+def read_record(file: str) -> Record:
+    """What `file` says.
+
+    Raises:
+        NotARecord: it cannot be read, or a value in it is impossible.
+    """
+    content = _load(file)
+    metrics = {k: _metric(k, content[k]) for k in _RANGES if k in content}
+    config = flat(content.get("config"))
+    identity = content.get("identity")
+    identity = identity if isinstance(identity, dict) else {}
+    shots = _integer(content, "shots", -1, _MOST_SHOTS)
+    dataset = _text(content, "dataset")
+    return Record(
+        metrics,
+        trainer=_text(content, "trainer"),
+        dataset=dataset,
+        part=_text(content, "subsample_classes"),
+        shots=ALL_IMAGES if shots == 0 else shots,
+        seed=_integer(content, "seed", -1, _MOST_SEED),
+        title=title(config, dataset or ""),
+        weights=_text(content, "weights_sha256") or "",
+        checkpoint=_text(content, "checkpoint_sha256") or "",
+        calibrated_ece=_calibrated(content),
+        data=Data(
+            content=_hash_of(identity),
+            kind=dataset or "",
+            split=_text(content, "split") or "",
+            place=place(config),
+            classes=_classes(content, identity),
+            n_total=_integer(content, "n_total", 1, 10**9) or 0,
+        ),
+        settings=settings_of(config),
+    )
+
+
+def _load(file: str) -> dict[str, Any]:
+    try:
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotARecord("it is no regular file")
+        if status.st_size > _LARGEST:
+            raise NotARecord(f"it has {status.st_size >> 20} MB, too many for results")
+        with open(file, encoding="utf-8-sig") as stream:
+            content = json.load(stream, object_pairs_hook=_without_doubles)
+    except NotARecord:
+        raise
+    except OSError as error:
+        raise NotARecord(f"not readable ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise NotARecord(f"not readable ({printable(error)[:100]})") from error
+    if not isinstance(content, dict):
+        raise NotARecord(f"not readable (it holds a {type(content).__name__}, no object)")
+    return content
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise NotARecord(f"{brief(double)} occurs twice in it")
+    return found
+
+
+def _metric(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise NotARecord(f"its {name} is {brief(value)}, no number")
+    most = _RANGES[name]
+    if not (0 <= value <= most and value < 1e300):
+        limits = f"from 0 to {most:g}" if math.isfinite(most) else "of 0 or more"
+        raise NotARecord(f"its {name} is {brief(value)}, no number {limits}")
+    return float(value)
+
+
+def _text(content: Mapping[str, Any], key: str) -> str | None:
+    """A text, shortened and with control characters escaped; None if it is not there.
+
+    Raises:
+        NotARecord: something else is there.
+    """
+    value = content.get(key)
+    if key in content and not isinstance(value, str):
+        raise NotARecord(f"its {key} is {brief(value)}, no text")
+    return None if value is None else printable(value[:200])
+
+
+def _integer(content: Mapping[str, Any], key: str, least: int, most: int) -> int | None:
+    if key not in content:
+        return None
+    value = content[key]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise NotARecord(f"its {key} is {brief(value)}, no whole number from {least} to {most}")
+    return value
+
+
+def _calibrated(content: Mapping[str, Any]) -> float | None:
+    value = content.get("ece_calibrated")
+    return None if value is None else _metric("ece", value)
+
+
+def _hash_of(identity: Mapping[str, Any]) -> str:
+    value = identity.get("test_images", "")
+    return value if isinstance(value, str) else ""
+
+
+def _classes(content: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Class names in order, from the identity or from the accuracies by class."""
+    names = identity.get("class_names")
+    if isinstance(names, list):
+        return tuple(str(name)[:200] for name in names)
+    by_class = content.get("per_class")
+    if not isinstance(by_class, dict):
+        return ()
+    return tuple(  # by label with the name inside, or, in version 0.1.0, by name
+        str(value["name"] if isinstance(value, dict) and "name" in value else key)[:200]
+        for key, value in by_class.items()
+    )

@@ -1,0 +1,75 @@
+"""What a results.json recorded of its configuration, read from the text that yacs wrote."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from ..console import printable
+
+# What may differ between runs of one method: where it ran, and on what.
+_NOT_OF_A_METHOD = re.compile(
+    r"OUTPUT_DIR|RESUME|SEED|USE_CUDA|VERBOSE|VERSION|DATASET\..*|DATALOADER\.NUM_WORKERS"
+    r"|TEST\.CACHE_SIZE_GB|TRAIN\.(PRINT_FREQ|CHECKPOINT.*|FEATURE_CACHE)|.*\.MEM_BUDGET"
+)
+
+
+def flat(config: Any) -> dict[str, str]:
+    """Dotted keys and values, as written, of a configuration that yacs wrote.
+
+    Read line by line: nothing in the text can make this slow or run code.
+    """
+    found: dict[str, str] = {}
+    path: list[str] = []
+    text = config if isinstance(config, str) and len(config) < 1 << 20 else ""
+    for line in text.splitlines():
+        match = re.match(r"((?:  )*)([A-Za-z_0-9]+):(?: (.*))?$", line)
+        if match:
+            path = [*path[: len(match[1]) // 2], match[2]]
+            found[".".join(path)] = match[3] or ""
+        elif path:  # an entry of a list, or the rest of a long text
+            found[".".join(path)] += " " + line.strip()
+    return {key: value.strip() for key, value in found.items() if value.strip()}
+
+
+def settings_of(config: Mapping[str, str]) -> str:
+    """A name for the configuration but for data, seed and machine; empty if there is none."""
+    kept = [f"{k}={v}" for k, v in config.items() if not _NOT_OF_A_METHOD.fullmatch(k)]
+    return f"{zlib.crc32(chr(10).join(kept).encode(errors='replace')):08x}" if kept else ""
+
+
+def _value(config: Mapping[str, str], key: str) -> str:
+    """A text without YAML's quotes."""
+    text = config.get(key, "")
+    if text[:1] == text[-1:] == "'" and len(text) > 1:
+        return text[1:-1].replace("''", "'")
+    if text[:1] == text[-1:] == '"' and len(text) > 1:
+        import yaml
+
+        try:
+            return str(yaml.safe_load(text[:5000]))
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def place(config: Mapping[str, str]) -> str:
+    """The folder of the data: DATASET.PATH in DATASET.ROOT; empty if none is recorded."""
+    root, path = (_value(config, f"DATASET.{key}") for key in ("ROOT", "PATH"))
+    return os.path.normpath(os.path.join(root, path)) if root or path else ""
+
+
+def title(config: Mapping[str, str], dataset: str) -> str:
+    """DATASET.TITLE; for the data set Folder the last folder of DATASET.PATH."""
+    found = _value(config, "DATASET.TITLE")
+    if dataset == "Folder" and not found:
+        names = [
+            n for n in re.split(r"[/\\]", _value(config, "DATASET.PATH")) if n not in ("", ".")
+        ]
+        if len(names) > 1 and names[-1].lower().endswith(".json"):
+            names.pop()
+        found = names[-1] if names else ""
+    return printable(found[:200])
