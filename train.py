@@ -16,6 +16,7 @@ from typing import Any
 
 from varprompt.errors import ConfigError, VarPromptError, out_of_memory
 from varprompt.settings.command import check_command, parser, setup_cfg
+from varprompt.settings.nodes import learns
 
 EXIT_BAD_INPUT = 2
 
@@ -51,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
 
     description = ensure_dassl()
     check_local_packages()
-    cfg = setup_cfg(args)
 
     import torch
     from dassl.engine import build_trainer
@@ -63,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from varprompt.run.folder import kept_seed, sole_user
     from varprompt.run.log import tee_stdout
 
+    cfg = setup_cfg(args)
     check_run(cfg, args)
-    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+    if args.eval_only and args.model_dir and learns(cfg.TRAINER.NAME):
         model_file(args.model_dir, args.load_epoch)  # there is one to test
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
@@ -125,7 +126,7 @@ def already_done(cfg: Any, args: argparse.Namespace) -> bool:
             f"{file} holds the results of another configuration ({'; '.join(changes[:10])}): give "
             "another --output-dir, or delete the folder"
         )
-    if args.eval_only and args.model_dir and "Zeroshot" not in cfg.TRAINER.NAME:
+    if args.eval_only and args.model_dir and learns(cfg.TRAINER.NAME):
         model = model_file(args.model_dir, args.load_epoch)
         if results.get("checkpoint_sha256") != file_sha256(model):
             return False

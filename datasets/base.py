@@ -8,7 +8,7 @@ from collections import Counter
 from dassl.data.datasets import DatasetBase, Datum
 
 from varprompt.errors import ConfigError, DataError
-from varprompt.settings.limits import SUBSETS
+from varprompt.settings.options import SUBSETS
 
 from .caches import read_coop_pickle
 from .rules import one_of, subsample_classes
@@ -18,7 +18,7 @@ MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
 ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared
 
 
-def announce(message: str) -> None:
+def log_line(message: str) -> None:
     """Write one line into the log of the run, which is Dassl's redirected standard output."""
     print(message)  # noqa: T201
 
@@ -97,7 +97,7 @@ class FewShotDataset(DatasetBase):
         if not self.test_only:
             split = subsample_classes(self._few_shot(split, cfg), subsample)
         elif subsample != "all":
-            announce(f"{type(self).__name__} is for testing only: SUBSAMPLE_CLASSES is ignored")
+            log_line(f"{type(self).__name__} is for testing only: SUBSAMPLE_CLASSES is ignored")
         train, val, test = ([self._datum(item) for item in items] for items in split)
         super().__init__(train_x=train, val=test if self.val_is_test else val or None, test=test)
 
@@ -177,13 +177,13 @@ class FewShotDataset(DatasetBase):
         self.need(self.image_dir)
         path = os.path.join(self.dataset_dir, self.split_file)
         if self.split_file and os.path.isfile(path):
-            announce(f"Reading split from {path}")
+            log_line(f"Reading split from {path}")
             split = read_split(path)
         else:
             split = self.build_split()
             path = self.dataset_dir
             if self.split_file:
-                announce(
+                log_line(
                     f"{ATTENTION}{self.split_file} is missing from {path}. A split was drawn "
                     "instead. It is NOT the official one: do not compare with published figures. "
                     f"Official file: {self.sources.get(self.split_file, 'see DATASETS.md')}"
@@ -191,7 +191,7 @@ class FewShotDataset(DatasetBase):
         where = f"{type(self).__name__}: {path} and its images disagree"
         notes = check_split(split, where, self.file_names, lenient=self.own_data)
         for note in [*notes, *same_prompts(split)]:
-            announce(f"{ATTENTION}{note}")
+            log_line(f"{ATTENTION}{note}")
         self._compare_with_published(split)
         return split
 
@@ -200,7 +200,7 @@ class FewShotDataset(DatasetBase):
         n_classes = len({item.label for item in split.train})
         pairs = zip([*sizes, n_classes], [*self.sizes, self.n_classes], strict=True)
         if any(wanted not in (None, got) for got, wanted in pairs):
-            announce(
+            log_line(
                 f"{ATTENTION}{type(self).__name__} has {sizes} train, val, test images of "
                 f"{n_classes} classes; published figures are for {list(self.sizes)} of "
                 f"{self.n_classes}"
@@ -217,7 +217,7 @@ class FewShotDataset(DatasetBase):
             return split
         few = [n for n in Counter(item.label for item in split.train).values() if n < n_train]
         if few:
-            announce(
+            log_line(
                 f"{len(few)} classes have fewer than {n_train} training images (the smallest "
                 f"{min(few)}); all of them are taken"
             )
@@ -225,9 +225,9 @@ class FewShotDataset(DatasetBase):
         name = f"shot_{n_train}-seed_{cfg.SEED}.pkl"
         cache = os.path.join(self.dataset_dir, "split_fewshot", name)
         if cfg.SEED < 0:
-            announce("SEED is not set: the few-shot images differ from run to run")
+            log_line("SEED is not set: the few-shot images differ from run to run")
         elif os.path.isfile(cache):
-            announce(f"Loading preprocessed few-shot data from {cache}")
+            log_line(f"Loading preprocessed few-shot data from {cache}")
             lists = read_coop_pickle(cache, self.anchor)
             chosen = {part: lists.get(part, []) for part in n_shots}
             check_choice(chosen, split, n_shots, cache)

@@ -8,7 +8,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from varprompt.errors import ConfigError, DataError
 
-from .base import FewShotDataset, announce
+from .base import FewShotDataset, log_line
 from .splits import SHOWN, Item, Problems, Split
 from .tree import images_below, suffixes, summary
 
@@ -94,7 +94,7 @@ class Folder(FewShotDataset):
             for image in self.file_names(part):
                 ignored[f"in {part}/ but in no class folder, such as {part}/{image}"] += 1
         if ignored:
-            announce(f"Ignored in {self.image_dir}: {summary(ignored)}")
+            log_line(f"Ignored in {self.image_dir}: {summary(ignored)}")
         split = Split(items["train"], items.get("val", []), items["test"])
         self._refuse_empty_classes(split, labels)
         return split
@@ -122,7 +122,7 @@ class Folder(FewShotDataset):
         renamed = self._read_names_file(sorted(folders, key=len, reverse=True))
         codes = [name for name in folders if name not in renamed and _CODE.fullmatch(name)]
         if codes:
-            announce(
+            log_line(
                 f"{len(codes)} of {len(folders)} class folders look like codes or numbers, which "
                 f"CLIP has never read: {', '.join(codes[:SHOWN])}. Put a {NAMES_FILE} into "
                 f"{self.image_dir}, a line for each: {codes[0]} the name to read"

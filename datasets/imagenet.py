@@ -4,9 +4,9 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from varprompt.settings.limits import LISTINGS
+from varprompt.settings.options import LISTINGS
 
-from .base import announce
+from .base import log_line
 from .caches import read_coop_pickle
 from .imagenet_family import CLASSNAMES, CLASSNAMES_SOURCE, ImageNetFamily
 from .listing import FILE, ListingCache
@@ -58,7 +58,7 @@ class ImageNet(ImageNetFamily):
         """Read CoOp's lists if they are there, else the folders."""
         pickle = os.path.join(self.dataset_dir, PICKLE)
         if os.path.isfile(pickle):
-            announce(f"Reading the lists of images from {pickle}")
+            log_line(f"Reading the lists of images from {pickle}")
             lists = read_coop_pickle(pickle, self.anchor)
             return Split(lists.get("train", []), [], lists.get("test", []))
         return Split(self.read_folder("train"), [], self.read_folder("val"))

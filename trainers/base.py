@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
 from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
 from varprompt.run.schedule import build_lr_scheduler
-from varprompt.settings.nodes import prompt_config, without_effect
+from varprompt.settings.nodes import add_node, prompt_config, without_effect
 from varprompt.towers.load import input_size, load_clip
 
 from .evaluation import EvaluationMixin
@@ -44,10 +44,40 @@ from .state import CheckpointMixin
 
 
 class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
-    """Trains a `PromptLearner` in front of a frozen CLIP; subclasses are found by their name."""
+    """Trains a `PromptLearner` in front of a frozen CLIP.
+
+    A trainer is what it declares, whatever it is called; its subclasses inherit that.
+
+    Attributes:
+        node: name of its node of options, TRAINER.<node>. A trainer must have one.
+        prompt: what is learned: "context", or "" for nothing.
+        conditional: the prompts depend on the image.
+        variational: they are drawn from a learned distribution; the node has its options (L,
+            KL_WEIGHT, ...).
+        posterior: what is added to the context if the node has no option POSTERIOR: a name in
+            `varprompt.posteriors.POSTERIORS`, "meta_net", or "" for nothing.
+        regularisers: further terms of the loss.
+        also_reads: keys outside of its node that it reads besides those of every trainer.
+    """
+
+    node: ClassVar[str] = ""
+    prompt: ClassVar[str] = "context"
+    conditional: ClassVar[bool] = False
+    variational: ClassVar[bool] = False
+    posterior: ClassVar[str] = ""
+    regularisers: ClassVar[tuple[str, ...]] = ()
+    also_reads: ClassVar[tuple[str, ...]] = ()
 
     stop: StopRequest = StopRequest()
     first_batch = 0
+
+    @classmethod
+    def extend_cfg(cls, cfg: Any) -> None:
+        """Add the node TRAINER.<node> with its default values; what is there is kept.
+
+        A trainer with options of its own adds them here, after this.
+        """
+        add_node(cfg, cls)
 
     def check_cfg(self, cfg: Any) -> None:
         """Validate the trainer's options before any work; TRAIN.DETERMINISTIC acts from here.
@@ -55,10 +85,9 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         Raises:
             ConfigError: everything that is wrong.
         """
-        name = type(self).__name__
-        self.prompt_config = prompt_config(cfg, name)
-        for key in without_effect(cfg, name):
-            self.note(f"{key} has no effect on {name}")
+        self.prompt_config = prompt_config(cfg, type(self))
+        for key in without_effect(cfg, type(self)):
+            self.note(f"{key} has no effect on {type(self).__name__}")
         if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
         if cfg.TRAIN.DETERMINISTIC:

@@ -32,18 +32,32 @@ ENSEMBLE = (
 class CoOp(PromptTrainer):
     """Context vectors learned as a point (arXiv 2109.01134); options in TRAINER.COOP."""
 
+    node = "COOP"
+
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
     """Context vectors shifted by a network of the image (arXiv 2203.05557); TRAINER.COCOOP."""
 
+    node = "COCOOP"
+    conditional = True
+    posterior = "meta_net"
+
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
-    """CLIP with one hand-written prompt per data set; nothing is trained."""
+    """CLIP with one hand-written prompt per data set, or TRAINER.ZEROSHOT.TEMPLATES."""
+
+    node = "ZEROSHOT"
+    prompt = ""
+    also_reads = ("TRAINER.COOP.PREC",)  # as CoOp's files for the zero-shot trainer have it
 
     def templates(self) -> list[str]:
-        """Prompts with a {} for the class name."""
+        """Prompts with a {} for the class name; features of several are averaged."""
+        return list(self.cfg.TRAINER.ZEROSHOT.TEMPLATES) or self.default_templates()
+
+    def default_templates(self) -> list[str]:
+        """CoOp's prompt for the data set."""
         return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
 
     def build_model(self) -> None:
@@ -60,7 +74,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     def train(self) -> None:
         """Test: there is nothing to train."""
-        self.note("ZeroshotCLIP has nothing to train, it is tested only")
+        self.note(f"{type(self).__name__} has nothing to train, it is tested only")
         self.test()
 
 
@@ -68,7 +82,7 @@ class ZeroshotCLIP(PromptTrainer):
 class ZeroshotCLIP2(ZeroshotCLIP):
     """CLIP with an ensemble of prompts, features averaged."""
 
-    def templates(self) -> list[str]:
+    def default_templates(self) -> list[str]:
         """Seven generic prompts, and the data set's own except for ImageNet."""
-        own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
+        own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().default_templates()
         return [*ENSEMBLE, *own]

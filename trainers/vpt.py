@@ -8,3 +8,6 @@ from .base import PromptTrainer
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
     """Variational prompt tuning on CoOp (arXiv 2210.02390); options in TRAINER.VPT."""
+
+    node = "VPT"
+    variational = True

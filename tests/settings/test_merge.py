@@ -155,3 +155,13 @@ def test_difference_from_damage(cfg, before):
 def test_the_last_of_several_values_counts(cfg):
     merge_pairs(cfg, ["TRAINER.VPT.L", "3", "OPTIM.LR", "1", "TRAINER.VPT.L", "5"])
     assert cfg.TRAINER.VPT.L == 5
+
+
+def test_an_option_that_is_newer_than_a_result_had_its_default(cfg):
+    old = cfg.dump()
+    lines = [x for x in old.splitlines(True) if "TEMPLATES" not in x and "LISTING" not in x]
+    assert difference("".join(lines), old) == []
+    merge_pairs(cfg, ["TRAINER.ZEROSHOT.TEMPLATES", "a {}", "DATASET.LISTING", "os"])
+    assert difference("".join(lines), cfg.dump()) == [
+        "DATASET.LISTING: sorted -> os", "TRAINER.ZEROSHOT.TEMPLATES: [] -> ['a {}']",
+    ]  # fmt: skip

@@ -55,6 +55,26 @@ def test_templates(name, pictures, tmp_path):
     assert len(TEMPLATES) == 7
 
 
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_templates_of_ones_own(trainer, pictures, tmp_path, capsys):
+    texts = ("an x-ray of a {}.", "a scan of {}, X_ray")
+    options = {"TRAINER__ZEROSHOT__TEMPLATES": texts, "TRAINER__COOP__CTX_INIT": "an x-ray of"}
+    zero_shot = build(command(pictures, tmp_path, trainer=trainer, **options))
+    assert zero_shot.templates() == list(texts)
+    assert f"TRAINER.COOP.CTX_INIT has no effect on {trainer}" in capsys.readouterr().out
+    one = build(
+        command(pictures, tmp_path, trainer=trainer, TRAINER__ZEROSHOT__TEMPLATES="a scan of {}")
+    )
+    assert one.templates() == ["a scan of {}"]
+
+
+@pytest.mark.parametrize("text", ["an x-ray", "{} or {}", "{0}", "{} {name}", "{} }"])
+def test_templates_without_a_place_for_the_name(text, pictures, tmp_path):
+    options = {"TRAINER__ZEROSHOT__TEMPLATES": (text,)}
+    with pytest.raises(ConfigError, match="a template has one {} for the class name"):
+        build(command(pictures, tmp_path, trainer="ZeroshotCLIP", **options))
+
+
 @pytest.mark.parametrize("flags", [(), ("--eval-only",), ("--eval-only", "--model-dir", "/none")])
 def test_zero_shot_runs_however_it_is_asked(flags, pictures, tmp_path, capsys):
     arguments = command(pictures, tmp_path / "out", *flags, trainer="ZeroshotCLIP")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ..checks import check_choice
@@ -57,18 +57,15 @@ def parser() -> argparse.ArgumentParser:
 def setup_cfg(args: argparse.Namespace) -> Any:
     """Defaults, data set file, trainer file, flags, KEY VALUE pairs, in this order; frozen.
 
+    Trainers that are registered before have their options there.
+
     Raises:
         ConfigError: a file, key, value or name that does not exist or does not fit.
     """
-    from dassl.config import get_cfg_default
-
     from .merge import merge_file, merge_pairs
-    from .nodes import extend_cfg
+    from .nodes import default_tree, drop_unused
 
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
-    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
-        del cfg.TRAINER[name]  # options of Dassl's own trainers
+    cfg = default_tree()
     flags = {
         "DATASET.ROOT": os.path.abspath(os.path.expanduser(args.root)) if args.root else None,
         "OUTPUT_DIR": args.output_dir, "RESUME": args.resume, "SEED": args.seed,
@@ -90,33 +87,35 @@ def setup_cfg(args: argparse.Namespace) -> Any:
         problems.append("OUTPUT_DIR is empty; give --output-dir FOLDER")
     if problems:
         raise ConfigError(problems)
+    drop_unused(cfg)
     cfg.freeze()
     return cfg
 
 
 def check_command(
-    cfg: Any, args: argparse.Namespace, trainers: Mapping[str, type], data_sets: Collection[str]
+    cfg: Any, args: argparse.Namespace, trainers: Collection[str], data_sets: Collection[str]
 ) -> None:
     """Find out before any work whether the run can be.
 
     Args:
         cfg: from `setup_cfg`.
         args: from `parser`.
-        trainers: name -> class of the trainers that may be asked for.
+        trainers: names of those that may be asked for.
         data_sets: names of those that may be asked for.
 
     Raises:
         ConfigError: unknown trainer, data set or CLIP, options that do not fit.
     """
     from ..towers.load import check_backbone
-    from .nodes import prompt_config
+    from .nodes import learns, prompt_config
 
     problems: list[str] = []
     if check_choice(cfg.TRAINER.NAME, trainers, "TRAINER.NAME (--trainer)", problems) in trainers:
         _collect(problems, prompt_config, cfg, cfg.TRAINER.NAME)
     check_choice(cfg.DATASET.NAME, data_sets, "DATASET.NAME (--dataset-config-file)", problems)
-    trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS or "Zeroshot" in cfg.TRAINER.NAME
-    if args.eval_only and not trained:
+    trained = args.model_dir or cfg.MODEL.INIT_WEIGHTS
+    untaught = cfg.TRAINER.NAME in trainers and not learns(cfg.TRAINER.NAME)
+    if args.eval_only and not trained and not untaught:
         problems.append(
             "--eval-only needs --model-dir, the --output-dir of the training run; without it an "
             "untrained prompt would be tested"

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,9 @@ import yaml
 from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief
+from .options import DASSL, OPTIONS, leaves
 
-# keys that may differ between two runs without another result, up to rounding
-_FREE = {
-    "OUTPUT_DIR", "RESUME", "VERBOSE", "USE_CUDA", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
-    "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.MAX_BAD_STEPS", "TRAIN.PRINT_FREQ",
-    "TEST.CACHE_SIZE_GB", "TRAINER.VPT.MEM_BUDGET",
-}  # fmt: skip
 _LARGEST = 2**63  # that of whole numbers in torch
-_OR_NONE = {"TRAINER.VPT.LOGVAR_INIT"}  # the type of such a value is checked where it is used
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
@@ -77,25 +72,38 @@ def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:
 
 
 def difference(before: str, now: str) -> list[str]:
-    """``KEY: old -> new`` for what differs between two dumped configs and decides a result."""
+    """``KEY: old -> new`` for what differs between two dumped configs and decides a result.
+
+    An option that one of them lacks, because it is older, has its default value there.
+    """
     new = _parse(now)
     try:
         old = _parse(before)
     except Exception:  # a damaged file may hold anything
         old = None
-    old = dict(_leaves(old if isinstance(old, dict) else {}, new))
-    new = dict(_leaves(new, new))
+    old = _added_since() | dict(_leaves(old if isinstance(old, dict) else {}, new))
+    new = _added_since() | dict(_leaves(new, new))
     return [
         f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
-        if key not in _FREE and old.get(key, "absent") != new.get(key, "absent")
+        if (key not in OPTIONS or OPTIONS[key].decides)
+        and old.get(key, "absent") != new.get(key, "absent")
     ]
+
+
+def _added_since() -> dict[str, Any]:
+    """This project's options as they were before there were any: at their defaults."""
+    return {
+        key: list(option.default) if isinstance(option.default, tuple) else option.default
+        for key, option in OPTIONS.items()
+        if option.default is not DASSL
+    }
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Any part of the file but an alias."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
@@ -131,17 +139,22 @@ def _leaves(tree: dict[Any, Any], like: Any, path: str = "") -> Iterator[tuple[s
 
 def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
     known = dict(_leaves(cfg, cfg))
-    problems = []
+    problems: list[str] = []
     for key, value in pairs:
+        if _of_another_trainer(cfg, key, value):
+            _keep(cfg, key, value, where, problems)
+            continue
         if key not in known:
             near = difflib.get_close_matches(str(key)[:100], known, 1, 0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
             problems.append(f"{str(key)[:100]} is not a configuration key{where}{hint}")
             continue
+        option = OPTIONS.get(key)
+        like = known[key] if option is None or option.default is DASSL else option.default
         try:
-            value = _fit(value, None if key in _OR_NONE else known[key])
+            value = _fit(value, like)
         except ValueError:
-            wanted = f"{_kind(known[key])} is expected, such as {known[key]!r}"
+            wanted = f"{_kind(like)} is expected, such as {like!r}"
             problems.append(f"{key} is {brief(value)}{where}; {wanted}")
             continue
         node = cfg
@@ -151,6 +164,28 @@ def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
         node[leaf] = value
     if problems:
         raise ConfigError(problems)
+
+
+def _of_another_trainer(cfg: CfgNode, key: Any, value: Any) -> bool:
+    """Whether it is a whole node of options of a trainer that is not registered here."""
+    parts = str(key).split(".")
+    return (
+        len(parts) == 2 and parts[0] == "TRAINER" and parts[1] not in cfg.TRAINER
+        and isinstance(value, dict) and bool(value)
+    )  # fmt: skip
+
+
+def _keep(cfg: CfgNode, key: str, value: dict[Any, Any], where: str, problems: list[str]) -> None:
+    """Put a node into the tree as it is: whoever knows its options checks them."""
+    node = CfgNode()
+    for name, leaf in leaves(value):
+        try:
+            *path, last = name.split(".")
+            below = reduce(lambda tree, part: tree.setdefault(part, CfgNode()), path, node)
+            below[last] = tuple(map(_scalar, leaf)) if isinstance(leaf, list) else _scalar(leaf)
+        except ValueError:
+            problems.append(f"{key}.{name} is {brief(leaf)}{where}; an option cannot be that")
+    cfg.TRAINER[key.partition(".")[2]] = node
 
 
 def _fit(value: Any, default: Any) -> Any:
@@ -164,6 +199,8 @@ def _fit(value: Any, default: Any) -> Any:
             raise ValueError
         return _scalar(str(value))
     parsed = _literal(value)
+    if isinstance(default, list | tuple) and isinstance(parsed, str) and _scalar(parsed):
+        parsed = [parsed]  # TEMPLATES "an x-ray of a {}."
     if isinstance(default, list | tuple) and isinstance(parsed, list | tuple):
         return type(default)(_scalar(item) for item in parsed)
     parsed = _scalar(parsed)

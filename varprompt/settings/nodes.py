@@ -1,10 +1,10 @@
-"""The nodes this project adds to Dassl's configuration tree, and their validated form."""
+"""From the tree of options to a `PromptConfig`, by what a trainer declares."""
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import getitem
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 from yacs.config import CfgNode
 
@@ -16,150 +16,214 @@ from ..ops import SAMPLERS
 from ..posteriors import LOGVAR_BOUNDS, POSTERIORS
 from ..towers.load import PRECISIONS
 from ..towers.tokens import POSITIONS
-from .limits import dassl_problems
+from .limits import limit_problems
+from .options import (
+    CLASS_TOKEN,
+    CONTEXT,
+    DASSL,
+    FOR_ALL,
+    OPTIONS,
+    UNREAD,
+    VARIATIONAL,
+    Option,
+    leaves,
+    node_options,
+    value_of,
+)
 
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 MOST_SAMPLES = 10**5
-_FOR_ALL = "TRAINER.VPT.MEM_BUDGET"  # every trainer has a text tower
+_FIELDS = {name: option.field for name, option in (CONTEXT | CLASS_TOKEN | VARIATIONAL).items()}
 
 
-def _defaults() -> dict[str, Any]:
-    """Dotted key -> default. The official recipe; CoOp's own defaults for its two nodes."""
-    return {
-        "DATASET.LISTING": "sorted",  # order of ImageNet's files; "os" = the file system's, as CoOp
-        "DATASET.PATH": "",  # images of your own for the data set Folder
-        "DATASET.SUBSAMPLE_CLASSES": "all",
-        "MODEL.BACKBONE.PATH": "",  # a CLIP weight file, overrides MODEL.BACKBONE.NAME
-        "TEST.CACHE_SIZE_GB": 5.0,  # of all features of test images on disk, 0 = no cache
-        "TRAIN.CHECKPOINT_STEPS": 0,  # updates between two saved states, 0 = at epoch ends only
-        "TRAIN.CLIP_GRAD_NORM": 0.0,  # largest norm of the learner's gradient, 0 = off
-        "TRAIN.COMPILE": False,  # torch.compile for the text tower; does not pay on a CPU
-        "TRAIN.DETERMINISTIC": False,  # only torch's deterministic algorithms: slower on a GPU
-        "TRAIN.MAX_BAD_STEPS": 0,  # updates of a run that may be left out as not finite
-        # N > 0: N augmented views of each training image are encoded before training, and epoch e
-        # sees view e mod N. Faster, but another stream of augmentations (and at most N different
-        # ones), so figures differ from N = 0. Takes N * images * E * 4 bytes.
-        "TRAIN.FEATURE_CACHE": 0,
-        "TRAINER.COOP.N_CTX": 16,
-        "TRAINER.COOP.CSC": False,
-        "TRAINER.COOP.CTX_INIT": "",
-        "TRAINER.COOP.PREC": "fp16",
-        "TRAINER.COOP.CLASS_TOKEN_POSITION": "end",
-        "TRAINER.COCOOP.N_CTX": 16,
-        "TRAINER.COCOOP.CTX_INIT": "",
-        "TRAINER.COCOOP.PREC": "fp16",
-        "TRAINER.VPT.N_CTX": 4,
-        "TRAINER.VPT.CTX_INIT": "a photo of a",
-        "TRAINER.VPT.PREC": "fp16",
-        "TRAINER.VPT.L": 10,  # samples in training
-        "TRAINER.VPT.L_TEST": 0,  # samples at test, 0 = L
-        "TRAINER.VPT.TEST_SEED": 0,  # seed of the samples at test
-        "TRAINER.VPT.SAMPLER": "gaussian",
-        "TRAINER.VPT.OBJECTIVE": "iwae",
-        "TRAINER.VPT.KL_WEIGHT": 0.001,
-        "TRAINER.VPT.KL_REDUCTION": "mean",
-        "TRAINER.VPT.PRIOR_STD": 1.0,
-        "TRAINER.VPT.LOGVAR_INIT": None,  # a number, or None = the authors' initialisation
-        "TRAINER.VPT.POSTERIOR": "gaussian",
-        "TRAINER.VPT.RESIDUAL": "shared",
-        "TRAINER.VPT.LEARN_CONTEXT": True,
-        "TRAINER.VPT.MEM_BUDGET": 0,  # bytes for text activations, 0 = half of the free memory
-    }
+class Declaration(Protocol):
+    """What a trainer's class says of itself; `trainers.base.PromptTrainer` explains it."""
+
+    node: ClassVar[str]
+    prompt: ClassVar[str]
+    conditional: ClassVar[bool]
+    variational: ClassVar[bool]
+    posterior: ClassVar[str]
+    also_reads: ClassVar[tuple[str, ...]]
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the nodes TRAINER.VPT, .COOP, .COCOOP and the single keys; what is there is kept."""
-    for key, value in _defaults().items():
+    """Add the nodes TRAINER.VPT, .COOP, .COCOOP, .ZEROSHOT and the single keys.
+
+    What is there is kept.
+    """
+    _add(cfg, OPTIONS)
+
+
+def add_node(cfg: CfgNode, trainer: type[Declaration]) -> None:
+    """Add the node of a trainer, with the options of what it declares; what is there is kept."""
+    if not trainer.node:
+        return  # it is refused if anybody asks for it
+    options = CONTEXT if trainer.prompt else {}
+    options = options | (VARIATIONAL if trainer.variational else {})
+    rows = node_options(trainer.node, options)
+    _add(cfg, {key: OPTIONS.get(key, option) for key, option in rows.items()})
+
+
+def default_tree() -> CfgNode:
+    """All options at their defaults: Dassl's, this project's, those of the registered trainers."""
+    from dassl.config import get_cfg_default
+    from dassl.engine import TRAINER_REGISTRY
+
+    cfg = get_cfg_default()
+    for name in set(cfg.TRAINER) - {"NAME"}:
+        del cfg.TRAINER[name]  # of Dassl's own trainers, which learn no prompts
+    extend_cfg(cfg)
+    for name in TRAINER_REGISTRY.registered_names():
+        extend = getattr(TRAINER_REGISTRY.get(name), "extend_cfg", None)
+        if extend:
+            extend(cfg)
+    return cfg
+
+
+def drop_unused(cfg: CfgNode) -> None:
+    """Remove the nodes of plugged-in trainers that a run neither uses nor sets.
+
+    Then it is the same run whether a plug-in of other trainers is loaded or not.
+    """
+    from dassl.engine import TRAINER_REGISTRY
+
+    name, default = cfg.TRAINER.NAME, default_tree().TRAINER
+    used = {key.split(".")[1] for key in OPTIONS if key.startswith("TRAINER.")}
+    if name in TRAINER_REGISTRY.registered_names():
+        trainer = TRAINER_REGISTRY.get(name)
+        keys = getattr(trainer, "also_reads", ())
+        used |= {getattr(trainer, "node", ""), *(key.split(".")[1] for key in keys)}
+    for node in set(cfg.TRAINER) - used - {"NAME"}:
+        if cfg.TRAINER[node] == default.get(node):
+            del cfg.TRAINER[node]
+
+
+def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfig:
+    """The validated configuration of `trainer`, its class or registered name.
+
+    Raises:
+        ConfigError: everything that is wrong, at once, in the options of the other parts too; or
+            the trainer declares no node.
+    """
+    trainer = _class_of(trainer)
+    keys = _keys(cfg, trainer)
+    values = {field: value_of(cfg, key) for field, key in keys.items()}
+    values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
+    n_words = len(values["ctx_init"].split())
+    if n_words and (not trainer.variational or values.get("n_ctx") == 0):
+        values["n_ctx"] = n_words  # as in CoOp, where words decide
+    if not values.get("n_samples_test"):
+        values.pop("n_samples_test", None)
+    values.setdefault("posterior", trainer.posterior)
+    values["conditional"] = trainer.conditional
+    problems = limit_problems(cfg) + _field_problems(values, keys)
+    if problems:
+        raise ConfigError(problems)
+    return PromptConfig(**{"n_samples_test": values.get("n_samples", 1), **values})
+
+
+def learns(trainer: type[Declaration] | str) -> bool:
+    """Whether `trainer` has anything to train and to save."""
+    return bool(_class_of(trainer).prompt)
+
+
+def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
+    """Keys with another value than by default that `trainer` does not read."""
+    trainer = _class_of(trainer)
+    own = f"TRAINER.{trainer.node}."
+    read = {"TRAINER.NAME", *FOR_ALL, *trainer.also_reads}
+    default = dict(leaves(default_tree()))
+    return [
+        key
+        for key, value in leaves(cfg)
+        if key.startswith(("TRAINER.", *UNREAD)) and not key.startswith(own) and key not in read
+        if key not in default or default[key] != value
+    ]
+
+
+def _add(cfg: CfgNode, options: Mapping[str, Option]) -> None:
+    for key, option in options.items():
         *path, leaf = key.split(".")
         node = cfg
         for name in path:
-            if name not in node:
-                node[name] = CfgNode()
-            node = node[name]
-        if leaf not in node:
-            node[leaf] = value
+            node = node.setdefault(name, CfgNode())
+        if leaf not in node and option.default is not DASSL:
+            node[leaf] = option.default
 
 
-def prompt_config(cfg: CfgNode, trainer: str) -> PromptConfig:
-    """The validated configuration of `trainer`, one of the six of this project.
+def _class_of(trainer: type[Declaration] | str) -> type[Declaration]:
+    if not isinstance(trainer, str):
+        return trainer
+    from dassl.engine import TRAINER_REGISTRY
 
-    Raises:
-        ConfigError: everything that is wrong, at once, in Dassl's options too.
-    """
-    problems = dassl_problems(cfg)
-    node_name = _node_name(trainer)
-    node = cfg.TRAINER[node_name]
-    where = f"TRAINER.{node_name}"
-    words = node.CTX_INIT.replace("_", " ").strip()
-    common = {
-        "precision": check_choice(node.PREC, PRECISIONS, f"{where}.PREC", problems),
-        "n_ctx": check_range(node.N_CTX, 0 if words else 1, LONGEST, f"{where}.N_CTX", problems),
-        "ctx_init": words,
-        "mem_budget": cfg.TRAINER.VPT.MEM_BUDGET,
-    }
-    if node_name == "VPT":
-        common |= _variational(node, trainer, problems)
-    elif trainer == "CoOp":
-        common["class_specific"] = bool(node.CSC)
-        common["position"] = check_choice(
-            node.CLASS_TOKEN_POSITION, POSITIONS, f"{where}.CLASS_TOKEN_POSITION", problems
+    found: type[Declaration] = TRAINER_REGISTRY.get(trainer)
+    return found
+
+
+def _node_name(trainer: type[Declaration]) -> str:
+    if not getattr(trainer, "node", ""):
+        raise ConfigError(
+            f"the trainer {trainer.__name__} does not declare what it is: set node (the name of "
+            "its options, TRAINER.<node>), prompt, conditional and variational in its class, as "
+            "trainers/vpt.py does, or derive it from a trainer that has them"
         )
-        if node.CSC and node.CTX_INIT:
-            problems.append(
-                f"{where}.CSC is True but {where}.CTX_INIT {node.CTX_INIT!r} makes one context for "
-                "all classes; drop one of the two"
-            )
-    elif trainer == "CoCoOp":
-        common |= {"posterior": "meta_net", "conditional": True}
-    if problems:
-        raise ConfigError(problems)
-    return PromptConfig(**common)
+    return trainer.node
 
 
-def without_effect(cfg: CfgNode, trainer: str) -> list[str]:
-    """Keys of other trainers that were changed; `trainer` does not read them."""
-    others = {"VPT", "COOP", "COCOOP"} - {_node_name(trainer)}
-    keys = [key for key in _defaults() if key.split(".")[1] in others and key != _FOR_ALL]
-    return [key for key in keys if reduce(getitem, key.split("."), cfg) != _defaults()[key]]
+def _keys(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, str]:
+    """Field of `PromptConfig` -> the key that `trainer` takes it from."""
+    node = _node_name(trainer)
+    keys = [f"TRAINER.{node}.{name}" for name in cfg.TRAINER[node]]
+    fields = {_FIELDS[k.rpartition(".")[2]]: k for k in keys if k.rpartition(".")[2] in _FIELDS}
+    for key in trainer.also_reads:
+        fields.setdefault(_FIELDS.get(key.rpartition(".")[2], ""), key)
+    fields.pop("", None)
+    return fields | {option.field: key for key, option in FOR_ALL.items()}
 
 
-def _node_name(trainer: str) -> str:
-    if trainer == "CoCoOp":
-        return "COCOOP"
-    return "VPT" if trainer.startswith("VPT") else "COOP"
-
-
-def _variational(node: CfgNode, trainer: str, problems: list[str]) -> dict[str, Any]:
-    where = "TRAINER.VPT"
-    logvar = node.LOGVAR_INIT
-    if logvar is not None and type(logvar) not in (int, float):
-        problems.append(f"{where}.LOGVAR_INIT is {logvar!r}; give a number or None")
-    elif logvar is not None and not LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
-        problems.append(f"{where}.LOGVAR_INIT is {logvar}; it must lie within {LOGVAR_BOUNDS}")
-    if node.POSTERIOR == "fixed" and logvar is None:
-        problems.append(f"{where}.POSTERIOR 'fixed' needs {where}.LOGVAR_INIT (-7.0: std 0.03)")
-    n_words = len(node.CTX_INIT.replace("_", " ").split())
-    if n_words and node.N_CTX not in (0, n_words):
+def _field_problems(values: dict[str, Any], names: dict[str, str]) -> list[str]:
+    problems: list[str] = []
+    choices: dict[str, Any] = {
+        "precision": PRECISIONS, "position": POSITIONS, "posterior": POSTERIORS,
+        "residual": RESIDUALS, "sampler": SAMPLERS, "objective": OBJECTIVES,
+        "kl_reduction": KL_REDUCTIONS,
+    }  # fmt: skip
+    ranges = {
+        "n_ctx": (1, LONGEST), "n_samples": (1, MOST_SAMPLES), "n_samples_test": (0, MOST_SAMPLES),
+        "test_seed": (0, 2**63 - 1), "prior_std": (1e-6, 1e6), "kl_weight": (0, 1e6),
+        "mem_budget": (0, math.inf),
+    }  # fmt: skip
+    for field, key in names.items():
+        if field not in values:
+            continue
+        if field in choices:
+            check_choice(values[field], choices[field], key, problems)
+        elif field in ranges:
+            check_range(values[field], *ranges[field], key, problems)
+    words = values["ctx_init"]
+    if values.get("class_specific") and words:
         problems.append(
-            f"{where}.N_CTX is {node.N_CTX} but {where}.CTX_INIT {node.CTX_INIT!r} has {n_words} "
-            f"words; give N_CTX {n_words}, or CTX_INIT '' to start from random vectors"
+            f"{names['class_specific']} is True but {names['ctx_init']} {words!r} makes one "
+            "context for all classes; drop one of the two"
         )
-    n_samples = check_range(node.L, 1, MOST_SAMPLES, f"{where}.L", problems)
-    n_samples_test = check_range(node.L_TEST, 0, MOST_SAMPLES, f"{where}.L_TEST", problems)
-    return {
-        "posterior": check_choice(node.POSTERIOR, POSTERIORS, f"{where}.POSTERIOR", problems),
-        "conditional": trainer == "VPT_CoCoOp",
-        "residual": check_choice(node.RESIDUAL, RESIDUALS, f"{where}.RESIDUAL", problems),
-        "learn_context": bool(node.LEARN_CONTEXT),
-        "logvar_init": logvar,
-        "prior_std": check_range(node.PRIOR_STD, 1e-6, 1e6, f"{where}.PRIOR_STD", problems),
-        "sampler": check_choice(node.SAMPLER, SAMPLERS, f"{where}.SAMPLER", problems),
-        "n_samples": n_samples,
-        "n_samples_test": n_samples_test or n_samples,
-        "test_seed": check_range(node.TEST_SEED, 0, 2**63 - 1, f"{where}.TEST_SEED", problems),
-        "objective": check_choice(node.OBJECTIVE, OBJECTIVES, f"{where}.OBJECTIVE", problems),
-        "kl_weight": check_range(node.KL_WEIGHT, 0, 1e6, f"{where}.KL_WEIGHT", problems),
-        "kl_reduction": check_choice(
-            node.KL_REDUCTION, KL_REDUCTIONS, f"{where}.KL_REDUCTION", problems
-        ),
-    }
+    n_words = len(words.split())
+    if words and values["n_ctx"] != n_words:
+        problems.append(
+            f"{names['n_ctx']} is {values['n_ctx']} but {names['ctx_init']} {words!r} has "
+            f"{n_words} words; give N_CTX {n_words}, or CTX_INIT '' to start from random vectors"
+        )
+    return problems + _logvar_problems(values, names)
+
+
+def _logvar_problems(values: dict[str, Any], names: dict[str, str]) -> list[str]:
+    logvar, problems = values.get("logvar_init"), []
+    if logvar is not None and type(logvar) not in (int, float):
+        problems.append(f"{names['logvar_init']} is {logvar!r}; give a number or None")
+    elif logvar is not None and not LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
+        problems.append(f"{names['logvar_init']} is {logvar}; it must lie within {LOGVAR_BOUNDS}")
+    if values["posterior"] == "fixed" and logvar is None:
+        problems.append(
+            f"{names['posterior']} 'fixed' needs {names['logvar_init']} (-7.0: std 0.03)"
+        )
+    return problems
