@@ -2,11 +2,17 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from varprompt.errors import ConfigError
+from varprompt.settings import recipes, script_tables, scripts
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts/vpt").glob("*.sh"))
@@ -32,29 +38,61 @@ STUB = r"""#!/bin/bash
 for word in ${STUB_FAILS-}; do
     if [[ " $* " == *" $word "* ]]; then exit "${STUB_STATUS:-1}"; fi
 done
+if [[ -n ${STUB_TRAINS-} && " $* " != *" --eval-only "* ]]; then
+    all="$*"
+    folder=${all#*--output-dir }
+    folder=${folder%% *}/prompt_learner
+    mkdir -p "$folder" && touch "$folder/model.pth.tar-10"
+fi
 """
 
 
 class Shell:
-    """Runs scripts of this repository from another folder with a stub as the interpreter."""
+    """Runs scripts of a clone from another folder with a stub as the interpreter.
+
+    The clone has scripts and configs, and of the package what the check of a call needs. A
+    python3 without any installed package does that check.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.root = folder / "clone"
+        for name in ("scripts", "varprompt/settings"):
+            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__py*"))
+        (self.root / "configs").symlink_to(ROOT / "configs")
+        shutil.copy(ROOT / "varprompt/errors.py", self.root / "varprompt")
+        (self.root / "varprompt/__init__.py").write_text("raise ImportError('torch')")
+        (self.root / "data/dtd").mkdir(parents=True)
+        self.folder = folder / "here"
+        self.folder.mkdir()
         self.record = folder / "record"
-        self.stub = folder / "python"
-        self.stub.write_text(STUB)
-        self.stub.chmod(0o755)
+        self.stub = self._executable(folder / "stub", STUB)
+        bare = f'#!/bin/bash\nexec {sys.executable} -S -E "$@"\n'
+        self._executable(folder / "bin/python3", bare)
+        self.path = f"{folder}/bin:{os.environ['PATH']}"
+
+    @staticmethod
+    def _executable(file: Path, text: str) -> Path:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        file.chmod(0o755)
+        return file
 
     def __call__(self, script: str, *arguments: str, **env: str) -> subprocess.CompletedProcess:
-        keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        keep = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG")} | {"PATH": self.path}
         self.record.write_text("")
         return subprocess.run(
-            ["bash", str(ROOT / "scripts" / script), *arguments],
+            ["bash", str(self.root / "scripts" / script), *arguments],
             env=keep | {"PYTHON_BIN": str(self.stub), "STUB_RECORD": str(self.record)} | env,
             cwd=self.folder,
             capture_output=True,
             text=True,
         )
+
+    def train(self, run: str) -> None:
+        """Leave a model as a finished training does."""
+        folder = self.root / run / "prompt_learner"
+        folder.mkdir(parents=True)
+        (folder / "model.pth.tar-10").touch()
 
     def _records(self) -> list[list[str]]:
         return [line.split("\x1f")[:-1] for line in self.record.read_text().splitlines()]
@@ -133,10 +171,21 @@ dtd VPT VPT/@
 --seed 1 --output-dir output/base2new/train_base/dtd/shots_16/VPT/@/seed1
 DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base OPTIM.MAX_EPOCH 4 TRAINER.VPT.L 3 OPTIM.LR 0.1
 
-TRAINER=CoOp L=3 base2new_train.sh dtd 1
+TRAINER=CoOp base2new_train.sh dtd 1
 dtd CoOp CoOp/vit_b16_ctxv1
 --seed 1 --output-dir output/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1
 DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
+
+SUB=base base2new_test.sh dtd 1
+dtd VPT VPT/@
+--seed 1 --output-dir output/base2new/test_base/dtd/shots_16/VPT/@/seed1
+--model-dir output/base2new/train_base/dtd/shots_16/VPT/@/seed1 --eval-only
+DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base TRAINER.VPT.L 40
+
+SHOTS=all base2new_train.sh dtd 1
+dtd VPT VPT/@
+--seed 1 --output-dir output/base2new/train_base/dtd/shots_-1/VPT/@/seed1
+DATASET.NUM_SHOTS -1 DATASET.SUBSAMPLE_CLASSES base OPTIM.MAX_EPOCH 10 TRAINER.VPT.L 40
 
 TRAINER=CoOp xd_test.sh dtd 1
 dtd CoOp CoOp/vit_b16_ep50_ctxv1
@@ -154,14 +203,17 @@ def test_command_line(shell, case):
     env = dict(word.split("=") for word in words if "=" in word)
     script, *arguments = words[len(env) :]
     dataset, trainer, config = what.split()
+    expected = " ".join(rest).split()
+    if "--model-dir" in expected:
+        shell.train(expected[expected.index("--model-dir") + 1])
     result = shell(f"vpt/{script}", *arguments, **env)
     assert (result.returncode, result.stderr) == (0, "")
     head = (
         f"train.py --root data --trainer {trainer} --dataset-config-file "
         f"configs/datasets/{dataset}.yaml --config-file configs/trainers/{config}.yaml"
     )
-    assert shell.calls == [[*head.split(), *" ".join(rest).split()]]
-    assert shell.seen["cwd"] == str(ROOT)
+    assert shell.calls == [[*head.split(), *expected]]
+    assert shell.seen["cwd"] == str(shell.root)
 
 
 @pytest.mark.parametrize("dataset", ELEVEN)
@@ -182,11 +234,30 @@ def test_fewshot_length_of_coop(shell, dataset, shots, cfg):
     assert (ROOT / f"configs/trainers/CoOp/{cfg}.yaml").is_file()
 
 
-def test_relative_folders_start_where_the_user_is(shell):
-    shell("vpt/fewshot.sh", "dtd", "1", "1", DATA="my data", OUTPUT="here")
+@pytest.mark.parametrize("name", ["my data", "Übung 1", "a'b", "$HOME", "~", "~/x", "C:\\new\\t"])
+def test_folders_start_where_the_user_is(shell, name):
+    expected = f"{shell.folder}/{name}".replace("/~", "/home", 1)
+    Path(expected).mkdir(parents=True, exist_ok=True)
+    result = shell("vpt/fewshot.sh", "dtd", "1", "1", DATA=name, OUTPUT=name,
+                   HOME=f"{shell.folder}/home")  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
     command = shell.calls[0]
-    assert command[command.index("--root") + 1] == f"{shell.folder}/my data"
-    assert command[command.index("--output-dir") + 1].startswith(f"{shell.folder}/here/dtd/VPT/")
+    assert command[command.index("--root") + 1] == expected
+    assert command[command.index("--output-dir") + 1].startswith(f"{expected}/dtd/VPT/")
+
+
+def test_own_yaml_files(shell):
+    for name in ("my recipe.yaml", "birds.yaml"):
+        (shell.folder / name).write_text("OPTIM: {LR: 0.1}\n")
+    env = {"CFG": "my recipe.yaml", "TRAINER": "Mine"}
+    result = shell("vpt/fewshot.sh", "./birds.yaml", "1", "1", **env)
+    assert (result.returncode, result.stderr) == (0, "")
+    command = shell.calls[0]
+    assert command[command.index("--config-file") + 1] == f"{shell.folder}/my recipe.yaml"
+    assert command[command.index("--dataset-config-file") + 1] == f"{shell.folder}/birds.yaml"
+    output = command[command.index("--output-dir") + 1]
+    assert output == "output/birds/Mine/my recipe_1shots/seed1"
+    assert command[-2:] == ["DATASET.NUM_SHOTS", "1"]  # the authors' numbers are not for this file
 
 
 def test_gpu_chooses_the_device(shell):
@@ -212,19 +283,129 @@ def test_help(shell, script, flag):
     assert f"usage:   bash scripts/vpt/{script}" in result.stdout
 
 
-@pytest.mark.parametrize("script", ["base2new_train.sh", "xd_test.sh"])
-def test_untrained_trainer_is_sent_to_its_script(shell, script):
-    result = shell(f"vpt/{script}", "dtd", "1", TRAINER="ZeroshotCLIP")
-    assert result.returncode == 2 and "scripts/vpt/zeroshot.sh" in result.stderr
+# Call, and what its error says.
+WRONG = """
+base2new_train.sh dttd 1 | DATASET 'dttd' is unknown; did you mean dtd? known: caltech101 chalk
+base2new_train.sh DTD 1 | did you mean dtd?
+base2new_train.sh aircraft 1 | did you mean fgvc_aircraft?
+base2new_train.sh ../dtd 1 | DATASET '../dtd': there is no file
+base2new_train.sh dtd/ 1 | DATASET is a name in configs/datasets, without .yaml, or the path
+base2new_train.sh dtd.yaml 1 | DATASET 'dtd.yaml': there is no file
+base2new_train.sh imagenetv2 1 | imagenetv2 has test images only: xd_test.sh, zeroshot.sh
+base2new_train.sh dtd '' | SEED must be a whole number from 0 to 4294967295, not ''
+base2new_train.sh dtd 1.5 | SEED must be a whole number from 0 to 4294967295, not '1.5'
+base2new_train.sh dtd -1 | not '-1'
+base2new_train.sh dtd 01 | not '01'
+base2new_train.sh dtd ٣ | SEED must be
+base2new_train.sh dtd 4294967296 | not '4294967296'
+base2new_train.sh '' 1 | DATASET '' is unknown
+base2new_train.sh dtd 1 OPTIM.LR | there is no VALUE behind the last KEY, 'OPTIM.LR'
+base2new_train.sh dtd 1 OPTIM.LR=1 2 | 'OPTIM.LR=1': write options as KEY VALUE
+base2new_train.sh dtd 1 --no-cache x | '--no-cache' is no KEY
+L=abc base2new_train.sh dtd 1 | L must be a whole number from 1 to 1000000, not 'abc'
+L=0 base2new_test.sh dtd 1 | L must be a whole number from 1 to 1000000, not '0'
+EPOCHS=1e3 base2new_train.sh dtd 1 | EPOCHS must be a whole number from 1 to 1000000, not '1e3'
+SHOTS=0 base2new_train.sh dtd 1 | SHOTS must be a whole number from 1 to 1000000, not '0'; SHOTS=all
+fewshot.sh dtd 0 1 | SHOTS=all takes all images of a class
+SHOTS=-2 xd_train.sh 1 | SHOTS must be
+GPU=gpu0 xd_train.sh 1 | GPU must be the number of a GPU, or several as in 0,1; not 'gpu0'
+TRAINER=vpt base2new_train.sh dtd 1 | TRAINER 'vpt' is unknown; did you mean VPT? known: CoCoOp CoOp
+TRAINER=ZeroshotCLIP base2new_train.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
+TRAINER=ZeroshotCLIP xd_test.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
+TRAINER=VPT zeroshot.sh dtd | TRAINER 'VPT' is unknown; known: ZeroshotCLIP ZeroshotCLIP2
+CFG=vit base2new_train.sh dtd 1 | CFG 'vit' is unknown; did you mean
+CFG=a/b.yaml base2new_train.sh dtd 1 | CFG 'a/b.yaml': there is no file
+CFG=embedded.yaml base2new_train.sh dtd 1 | in configs/trainers/VPT, without .yaml
+SUB=all base2new_test.sh dtd 1 | SUB 'all' is unknown
+SUBSAMPLE_CLASSES=new zeroshot.sh imagenet_a | SUBSAMPLE_CLASSES must be all
+DATA=nowhere base2new_train.sh dtd 1 | DATA 'nowhere': {here}/nowhere does not exist
+DATA=nowhere base2new_train.sh digits 1 | mkdir -p '{here}/nowhere', or leave DATA unset
+base2new_test.sh dtd 1 | train it first: bash scripts/vpt/base2new_train.sh dtd 1
+TRAINER=CoOp SHOTS=4 base2new_test.sh dtd 2 | SHOTS=4 bash scripts/vpt/base2new_train.sh dtd 2
+xd_test.sh dtd 3 | train it first: bash scripts/vpt/xd_train.sh 3
+DATASETS=dtd,eurosat base2new_all.sh | DATASET 'dtd,eurosat' is unknown
+SEEDS=x xd_all.sh | SEED must be
+SHOT_LIST=0 fewshot_all.sh | SHOTS must be
+zeroshot_all.sh OPTIM.LR | there is no VALUE
+"""
+
+
+@pytest.mark.parametrize("case", WRONG.strip().splitlines())
+def test_what_is_wrong_is_said_in_the_words_of_the_user(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(scripts, "ROOT", tmp_path)  # no results there
+    (tmp_path / "data/dtd").mkdir(parents=True)
+    call, _, message = case.partition(" | ")
+    words = shlex.split(call)
+    env = dict(word.split("=", 1) for word in words[: [".sh" in w for w in words].index(True)])
+    script, *arguments = words[len(env) :]
+    with pytest.raises(ConfigError) as error:
+        if script in TABLES:
+            script_tables.plan(script[:-3], env, tmp_path, arguments)
+        else:
+            scripts.train_arguments(script[:-3], arguments, env, tmp_path)
+    assert message.format(here=tmp_path) in str(error.value)
+    assert len(error.value.problems) == 1
+    assert "--root" not in str(error.value) and "NUM_SHOTS" not in str(error.value)
+
+
+@pytest.mark.parametrize("script", ["fewshot_all.sh", "base2new_train.sh"])
+def test_wrong_name_ends_before_anything_is_installed(shell, script):
+    words = [] if "all" in script else ["dttd", "1"]
+    result = shell(f"vpt/{script}", *words, DATASETS="dttd", PYTHON_BIN="")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+def test_all_that_is_wrong_is_said_at_once(shell):
+    result = shell("vpt/base2new_train.sh", "dttd", "x", L="y", EPOCHS="z", GPU="g", SHOTS="s")
+    assert [line.split()[1] for line in result.stderr.splitlines()] == [
+        "GPU", "DATASET", "SHOTS", "SEED", "L", "EPOCHS",
+    ]  # fmt: skip
+
+
+def test_forgotten_data_is_said(shell):
+    (shell.root / "data/dtd").rmdir()
+    (shell.root / "data/digits").mkdir()
+    result = shell("vpt/base2new_train.sh", "dtd", "1")
+    assert result.returncode == 2 and "for dtd say export DATA=/folder" in result.stderr
+    assert shell("vpt/base2new_train.sh", "digits", "1").returncode == 0
+
+
+def test_samples_that_have_no_effect_are_noted(shell):
+    result = shell("vpt/base2new_train.sh", "dtd", "1", TRAINER="CoOp", L="3")
+    assert result.returncode == 0 and "TRAINER.VPT.L" not in shell.calls[0]
+    assert result.stderr == "note: L=3 has no effect: CoOp draws no samples\n"
+
+
+def test_recipes_are_yaml():
+    file = ROOT / "configs/recipes.yaml"
+    assert recipes.parse(file.read_text(), "") == yaml.safe_load(file.read_text())
+
+
+@pytest.mark.parametrize("line", ["a", "  b: 1", "a: 1\n    b: 1", "a:\n  b", "a:1"])
+def test_line_of_the_recipes_that_is_not_understood(line):
+    with pytest.raises(ConfigError, match=r", line \d: .* is not understood"):
+        recipes.parse(line, "recipes.yaml")
 
 
 @pytest.mark.parametrize(
     "script, runs",
-    [("base2new_all.sh", 11 * 3 * 2), ("xd_all.sh", 3 * (1 + 14)), ("fewshot_all.sh", 11 * 5 * 3),
-     ("zeroshot_all.sh", 11 * 3 + 4)],
+    [("base2new_all", 11 * 3 * 2), ("xd_all", 3 * (1 + 14)), ("fewshot_all", 11 * 5 * 3),
+     ("zeroshot_all", 11 * 3 + 4)],
 )  # fmt: skip
+def test_runs_of_a_whole_table(script, runs, tmp_path):
+    steps = script_tables.plan(script, {"DATA": str(tmp_path)})
+    assert len(steps) == len(set(steps)) == runs
+    assert all(not step.needs or step.needs in [s.words for s in steps] for step in steps)
+
+
+@pytest.mark.parametrize(
+    "script, runs",
+    [("base2new_all.sh", 4), ("xd_all.sh", 3), ("fewshot_all.sh", 10), ("zeroshot_all.sh", 6)],
+)
 def test_whole_table(shell, script, runs):
-    result = shell(f"vpt/{script}", "OPTIM.LR", "0.1")
+    few = {"DATASETS": "dtd eurosat", "SEEDS": "2"}
+    result = shell(f"vpt/{script}", "OPTIM.LR", "0.1", STUB_TRAINS="1", **few)
     assert result.returncode == 0
     assert len(shell.calls) == len({tuple(call) for call in shell.calls}) == runs
     assert all(call[-2:] == ["OPTIM.LR", "0.1"] for call in shell.calls)
@@ -232,6 +413,7 @@ def test_whole_table(shell, script, runs):
 
 def test_whole_table_goes_on_after_a_failure_and_lists_it(shell):
     fails = {"STUB_FAILS": "configs/datasets/dtd.yaml"}
+    fails["STUB_TRAINS"] = "1"
     result = shell("vpt/base2new_all.sh", DATASETS="dtd eurosat", SEEDS="1 2", **fails)
     assert result.returncode == 1
     assert len(shell.calls) == 2 + 4
@@ -261,10 +443,10 @@ def test_tests_get_their_arguments(shell):
 def test_dassl_root_is_put_in_front_and_checked(shell, tmp_path):
     wrong = shell("test.sh", DASSL_ROOT=str(tmp_path))
     assert wrong.returncode == 2 and "no dassl/__init__.py" in wrong.stderr and not shell.calls
-    (tmp_path / "real/dassl").mkdir(parents=True)
-    (tmp_path / "real/dassl/__init__.py").touch()
+    (shell.folder / "real/dassl").mkdir(parents=True)
+    (shell.folder / "real/dassl/__init__.py").touch()
     assert shell("test.sh", DASSL_ROOT="real", PYTHONPATH="/mine").returncode == 0
-    assert shell.seen["pythonpath"] == f"{tmp_path}/real:/mine"
+    assert shell.seen["pythonpath"] == f"{shell.folder}/real:/mine"
 
 
 # ---------------------------------------------------------------- configs/trainers

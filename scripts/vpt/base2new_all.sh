@@ -7,14 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 0 "$@"
-for dataset in ${DATASETS:-$BASE2NEW}; do
-    for seed in ${SEEDS:-1 2 3}; do
-        if attempt base2new_train.sh "$dataset" "$seed" "$@"; then
-            attempt base2new_test.sh "$dataset" "$seed" "$@" || true
-        else
-            failures+=("base2new_test.sh $dataset $seed (not run: training failed)")
-        fi
-    done
-done
-finish
+run_table "$@"

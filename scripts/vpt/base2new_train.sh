@@ -7,10 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 2 "$@"
-dataset=$1 seed=$2
-settings "$dataset"
-
-train_py "$dataset" "$TRAINER" --seed "$seed" \
-    --output-dir "$(output)/base2new/train_base/$dataset/shots_$SHOTS/$TRAINER/$CFG/seed$seed" \
-    DATASET.NUM_SHOTS "$SHOTS" DATASET.SUBSAMPLE_CLASSES base "${length[@]}" "${samples[@]}" "${@:3}"
+run "$@"

@@ -8,10 +8,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 3 "$@"
-dataset=$1 SHOTS=$2 seed=$3
-settings "$dataset" fewshot
-
-train_py "$dataset" "$TRAINER" --seed "$seed" \
-    --output-dir "$(output)/$dataset/$TRAINER/${CFG}_${SHOTS}shots/seed$seed" \
-    DATASET.NUM_SHOTS "$SHOTS" "${length[@]}" "${samples[@]}" "${@:4}"
+run "$@"

@@ -7,12 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 0 "$@"
-for dataset in ${DATASETS:-$BASE2NEW}; do
-    for shots in ${SHOT_LIST:-1 2 4 8 16}; do
-        for seed in ${SEEDS:-1 2 3}; do
-            attempt fewshot.sh "$dataset" "$shots" "$seed" "$@" || true
-        done
-    done
-done
-finish
+run_table "$@"

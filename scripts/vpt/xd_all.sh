@@ -7,16 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 0 "$@"
-for seed in ${SEEDS:-1 2 3}; do
-    trained=1
-    attempt xd_train.sh "$seed" "$@" || trained=0
-    for dataset in ${DATASETS:-$TRANSFER}; do
-        if ((trained)); then
-            attempt xd_test.sh "$dataset" "$seed" "$@" || true
-        else
-            failures+=("xd_test.sh $dataset $seed (not run: training failed)")
-        fi
-    done
-done
-finish
+run_table "$@"

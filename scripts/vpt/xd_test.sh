@@ -7,11 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 2 "$@"
-dataset=$1 seed=$2
-settings imagenet
-
-train_py "$dataset" "$TRAINER" --seed "$seed" \
-    --output-dir "$(output)/evaluation/$TRAINER/${CFG}_${SHOTS}shots/$dataset/seed$seed" \
-    --model-dir "$(output)/imagenet/$TRAINER/${CFG}_${SHOTS}shots/seed$seed" --eval-only \
-    "${samples[@]}" "${@:3}"
+run "$@"

@@ -7,10 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 1 "$@"
-seed=$1
-settings imagenet
-
-train_py imagenet "$TRAINER" --seed "$seed" \
-    --output-dir "$(output)/imagenet/$TRAINER/${CFG}_${SHOTS}shots/seed$seed" \
-    DATASET.NUM_SHOTS "$SHOTS" "${length[@]}" "${samples[@]}" "${@:2}"
+run "$@"

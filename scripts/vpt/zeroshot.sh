@@ -8,14 +8,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 1 "$@"
-dataset=$1 subset=${SUBSAMPLE_CLASSES:-all}
-TRAINER=${TRAINER:-ZeroshotCLIP} CFG=${CFG:-vit_b16}
-folder=$(output)/$TRAINER/$CFG/$dataset
-options=()
-if [[ $subset != all ]]; then
-    folder+=/$subset
-    options=(DATASET.SUBSAMPLE_CLASSES "$subset")
-fi
-
-train_py "$dataset" CoOp --output-dir "$folder" --eval-only "${options[@]}" "${@:2}"
+run "$@"

@@ -7,13 +7,4 @@
 
 # shellcheck source=scripts/vpt/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-arguments 0 "$@"
-for dataset in ${DATASETS:-imagenet $TRANSFER}; do
-    for subset in ${SUBSAMPLE_CLASSES:-all base new}; do
-        if [[ $dataset == imagenet?* && $subset != all ]]; then
-            continue # the variants have no halves
-        fi
-        SUBSAMPLE_CLASSES=$subset attempt zeroshot.sh "$dataset" "$@" || true
-    done
-done
-finish
+run_table "$@"
