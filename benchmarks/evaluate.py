@@ -81,6 +81,7 @@ def build(args: argparse.Namespace, folder: Path, seed: int) -> Any:
         "--dataset-config-file", str(ROOT / "configs/datasets/custom.yaml"),
         "--config-file", str(ROOT / "configs/trainers/VPT/vit_b16_c4_ep10_batch1_ctxv1.yaml"),
         "DATASET.PATH", "pictures", "MODEL.BACKBONE.PATH", str(folder / "clip.pt"),
+        "MODEL.BACKBONE.ACTIVATION", "quick_gelu",
         "INPUT.SIZE", f"({side}, {side})", "USE_CUDA", str(args.device == "cuda"),
         "DATALOADER.NUM_WORKERS", "0",
         "DATALOADER.TEST.BATCH_SIZE", str(args.batch_size),

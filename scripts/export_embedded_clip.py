@@ -8,10 +8,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import clip
 import numpy as np
 import torch
-from clip.model import CLIP, build_model
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +19,10 @@ from varprompt.embedded import WEIGHTS, sets, tiny_clip_state_dict  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
 from varprompt.files import write_atomic  # noqa: E402
+from varprompt.towers.openai_clip import model as clip_model  # noqa: E402
+from varprompt.towers.openai_clip import tokenize as clip_tokenize  # noqa: E402
+
+CLIP = clip_model.CLIP
 
 CONTEXT_LENGTH = 24  # a caption has up to 20 tokens, 16 learned ones with a name and its ends 22
 PIXEL_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))  # CLIP's, as CoOp's configs have it
@@ -31,7 +33,7 @@ HELD_OUT_PER_NAME = 20
 
 def tokenize(texts: list[str]) -> Tensor:
     """CLIP's tokens (B, 24)."""
-    return clip.tokenize(texts, context_length=CONTEXT_LENGTH)
+    return clip_tokenize(texts, context_length=CONTEXT_LENGTH)
 
 
 def image_features(model: CLIP, pictures: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def export(checkpoint: Path) -> None:
     note = {"sha256": hashlib.sha256(data).hexdigest()}
     write_atomic(WEIGHTS, lambda file: file.write(data))
     write_note(note)
-    model = build_model(tiny_clip_state_dict()).float()
+    model = clip_model.build_model(tiny_clip_state_dict()).float()
     steps, planned = state["step"], state["steps"]
     note |= {
         "command": f"python scripts/make_embedded_clip.py --seed {state['seed']} --steps {planned}"

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from clip.model import CLIP
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import trange
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
-from export_embedded_clip import CONTEXT_LENGTH, export, image_features, tokenize  # noqa: E402
+from export_embedded_clip import CLIP, CONTEXT_LENGTH, export, image_features, tokenize  # noqa: E402
 
 from varprompt.embedded import captions  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402

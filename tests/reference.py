@@ -7,12 +7,14 @@ below what it is compared with.
 
 import copy
 
-import clip
 import torch
 import torch.nn.functional as F
-from clip.model import CLIP, LayerNorm
 from torch import nn
 from torch.distributions import Normal, kl_divergence
+
+from varprompt.towers import openai_clip as clip
+
+CLIP, LayerNorm = clip.model.CLIP, clip.model.LayerNorm
 
 
 def encode_prompt(clip_model, embeddings, n_tokens):

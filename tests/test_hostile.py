@@ -344,7 +344,9 @@ CLIP_KEYS = ("text_projection", "positional_embedding", "token_embedding.weight"
 
 
 def refused_weights(make, says="is damaged or not a weight file"):
-    return Case(make, lambda path: load_clip("x", str(path)), CheckpointError, says)
+    return Case(
+        make, lambda path: load_clip("x", str(path), activation="gelu"), CheckpointError, says
+    )
 
 
 WEIGHTS = {

@@ -42,7 +42,7 @@ LAYOUTS = {
 
 def buffers(model, names, dtype=torch.float32):
     """CoOp's embeddings of start token and of "name . [end]", padded."""
-    import clip
+    from varprompt.towers import openai_clip as clip
 
     clip_model = model.towers.clip
     ids = clip.tokenize([n.replace("_", " ") + "." for n in names])

@@ -13,7 +13,6 @@ import time
 
 import pytest
 import torch
-from clip import tokenize
 from filelock import FileLock
 from helpers import CLASSES, N_IMAGES, ROOT, command, make_pictures, own_cache, pictures  # noqa: F401
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -24,6 +23,7 @@ from varprompt import files
 from varprompt.learner_state import name_there
 from varprompt.run.interrupt import EXIT_RESUMABLE
 from varprompt.towers.load import load_clip
+from varprompt.towers.openai_clip import tokenize
 
 N_TEST = len(CLASSES) * N_IMAGES["test"]
 

@@ -127,7 +127,7 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         """
         backbone = self.cfg.MODEL.BACKBONE
         self.note(f"Loading CLIP (backbone: {backbone.PATH or backbone.NAME})")
-        model = load_clip(backbone.NAME, backbone.PATH)
+        model = load_clip(backbone.NAME, backbone.PATH, activation=backbone.ACTIVATION)
         size = input_size(model)
         if tuple(self.cfg.INPUT.SIZE) != (size, size):
             raise ConfigError(

@@ -19,6 +19,7 @@ import torch
 
 from .errors import CheckpointError
 
+_CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
 
 
@@ -134,7 +135,7 @@ def _has_placeholder(value: Any) -> bool:
 
 
 def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]) -> Any:
-    allowed = [(stand_in, name) for name, stand_in in placeholders.items()]
+    allowed: list[Any] = [(stand_in, name) for name, stand_in in placeholders.items()]
     try:
         _check_sums(file)
         with torch.serialization.safe_globals(allowed):
@@ -157,6 +158,7 @@ def _check_sums(file: IO[bytes]) -> None:
     """Compare the checksums in a zip archive, which ``torch.load`` does not."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
+            check_unpacked_size(archive)
             broken = archive.testzip()
         if broken:
             raise ValueError(f"the checksum of its part {broken} is wrong")
@@ -164,6 +166,18 @@ def _check_sums(file: IO[bytes]) -> None:
     if file.read(4) == b"PK\3\4" and not zipfile.is_zipfile(file):
         raise ValueError("it is cut short")
     file.seek(0)
+
+
+def check_unpacked_size(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive that is far larger unpacked: torch compresses nothing but program code.
+
+    Raises:
+        ValueError: its parts have more than twice the bytes of the file, and 64 MB.
+    """
+    unpacked = sum(part.file_size for part in archive.infolist())
+    packed = archive.fp.seek(0, io.SEEK_END) if archive.fp else 0
+    if unpacked > 2 * packed + _CODE_SIZE:
+        raise ValueError(f"its {packed:,} bytes would unpack to {unpacked:,}")
 
 
 def _umask() -> int:

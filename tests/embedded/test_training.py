@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from varprompt.towers.load import clip_module
-
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_embedded_clip.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    clip_module()  # importing clip warns; this is the one place that deals with it
     spec = importlib.util.spec_from_file_location("make_embedded_clip", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     path = list(sys.path)

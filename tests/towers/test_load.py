@@ -2,16 +2,32 @@
 
 import hashlib
 import os
-import urllib.error
+import subprocess
+import sys
+import threading
+import warnings
+import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
-from clip.model import convert_weights
 from helpers import images, small_clip
 from safetensors.torch import save_file
 
+from varprompt import files
 from varprompt.errors import CheckpointError, ConfigError
-from varprompt.towers.load import cast_clip, clip_module, input_size, load_clip
+from varprompt.towers import load, openai
+from varprompt.towers.load import (
+    ACTIVATIONS,
+    Provenance,
+    build_clip,
+    cast_clip,
+    clip_module,
+    input_size,
+    load_clip,
+)
+
+convert_weights = clip_module().model.convert_weights
 
 TOWERS = {"vit": {}, "resnet": {"resnet": True, "vision_width": 16}}
 
@@ -41,7 +57,9 @@ def save_torchscript(state, path):
         node.register_buffer(leaf, value)
     for key, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
         root.register_buffer(key, torch.tensor(value))
-    torch.jit.save(torch.jit.script(root), path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit")  # deprecated
+        torch.jit.save(torch.jit.script(root), path)
 
 
 SAVERS = {
@@ -57,13 +75,12 @@ SAVERS = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("tower", TOWERS)
 @pytest.mark.parametrize("name", SAVERS)
 def test_files_load_exactly(name, tower, tmp_path):
     clip = small_clip(**TOWERS[tower])
     SAVERS[name](clip.state_dict(), tmp_path / name)
-    loaded = load_clip("ViT-B/17 does not matter", str(tmp_path / name))
+    loaded = load_clip("ViT-B/17 does not matter", str(tmp_path / name), activation="quick_gelu")
     assert input_size(loaded) == 32 and not loaded.training
     for key, value in loaded.state_dict().items():
         assert value.dtype in (torch.float32, torch.int64)
@@ -76,7 +93,7 @@ def test_half_precision_files_are_widened(tmp_path):
     clip = small_clip()
     convert_weights(clip)
     torch.save(clip.state_dict(), tmp_path / "half.pt")
-    loaded = load_clip("", str(tmp_path / "half.pt"))
+    loaded = load_clip("", str(tmp_path / "half.pt"), activation="quick_gelu")
     assert torch.equal(loaded.text_projection, clip.text_projection.float())
 
 
@@ -84,7 +101,7 @@ def test_digest_tells_weights_apart(tmp_path):
     digests = set()
     for seed in (0, 0, 1):
         torch.save(small_clip(seed=seed).state_dict(), tmp_path / "w.pt")
-        digests.add(load_clip("", str(tmp_path / "w.pt")).weights_sha256)
+        digests.add(load_clip("", str(tmp_path / "w.pt"), activation="gelu").weights_sha256)
     assert len(digests) == 2 and all(len(d) == 64 for d in digests)
 
 
@@ -108,27 +125,259 @@ def test_cast_is_openais(tower):
         assert kinds == {torch.float32}
 
 
-def test_openai_names_come_from_the_cache(tmp_path, monkeypatch):
+# ---------------------------------------------------------------- what a file says of itself
+
+
+def with_exact_gelu(clip):
+    for parent in list(clip.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__ == "QuickGELU":
+                setattr(parent, name, torch.nn.GELU())
+    return clip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_is_that_of_the_model(activation, tmp_path):
+    want = small_clip()
+    torch.save(want.state_dict(), tmp_path / "w.pt")
+    if activation == "gelu":
+        with_exact_gelu(want)
+    loaded = load_clip("", str(tmp_path / "w.pt"), activation=activation)
+    tokens = clip_module().tokenize(["a dog", "two rings"])
+    assert torch.equal(loaded.encode_image(images(2)), want.encode_image(images(2)))
+    assert torch.equal(loaded.encode_text(tokens), want.encode_text(tokens))
+    assert loaded.activation == loaded.provenance.activation == activation
+
+
+def test_state_dict_that_does_not_say_its_activation_is_refused(tmp_path):
+    torch.save(small_clip().state_dict(), tmp_path / "w.pt")
+    says = (
+        r"w\.pt does not say which activation .* MODEL\.BACKBONE\.ACTIVATION quick_gelu .* or gelu"
+    )
+    with pytest.raises(ConfigError, match=says):
+        load_clip("ViT-B/16", str(tmp_path / "w.pt"))
+    with pytest.raises(ConfigError, match=r"activation 'relu' is unknown; choose from"):
+        load_clip("ViT-B/16", str(tmp_path / "w.pt"), activation="relu")
+
+
+def of_an_archive(state, path):
+    torch.save(state | {k: torch.tensor(1) for k in openai_entries}, path)
+
+
+openai_entries = ("input_resolution", "context_length", "vocab_size")
+SAYING = {
+    "archive.pt": (save_torchscript, "quick_gelu"),
+    "state-of-an-archive.pt": (of_an_archive, "quick_gelu"),
+    "ours.pt": (lambda s, p: torch.save({"state_dict": s, "activation": "gelu"}, p), "gelu"),
+    "ours.safetensors": (lambda s, p: save_file(s, p, {"activation": "gelu"}), "gelu"),
+}
+
+
+@pytest.mark.parametrize("name", SAYING)
+def test_files_that_say_their_activation(name, tmp_path):
+    save, says = SAYING[name]
+    save({k: v.contiguous() for k, v in small_clip().state_dict().items()}, tmp_path / name)
+    assert load_clip("", str(tmp_path / name)).activation == says
+    other = {"gelu": "quick_gelu", "quick_gelu": "gelu"}[says]
+    with pytest.raises(ConfigError, match=f"says that its activation is {says}"):
+        load_clip("", str(tmp_path / name), activation=other)
+
+
+def test_named_clips_say_everything():
+    clip = load_clip("embedded")
+    assert clip.provenance == Provenance(
+        "the embedded tiny CLIP", clip.weights_sha256, "quick_gelu", 24
+    )
+    with pytest.raises(ConfigError, match="the activation of the embedded tiny CLIP is quick_gelu"):
+        load_clip("embedded", activation="gelu")
+
+
+def test_image_towers_whose_heads_are_not_openais_are_refused(tmp_path):
+    state = small_clip().state_dict()
+    state["visual.conv1.weight"] = torch.zeros(1280, 3, 1, 1)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="1280 wide. A weight file does not say how many"):
+        load_clip("", str(tmp_path / "w.pt"), activation="gelu")
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_sources_of_others_register_by_prefix(monkeypatch):
+    asked = []
+
+    def mine(name, path, activation):
+        asked.append((name, path))
+        return build_clip(small_clip().state_dict(), "mine", "gelu", mean=(0.5, 0.5, 0.5))
+
+    monkeypatch.setitem(load.CLIP_SOURCES, "mine", mine)
+    clip = load_clip("mine:tiny:1", "weights.bin")
+    assert asked == [("tiny:1", "weights.bin")]
+    assert clip.provenance.mean == (0.5, 0.5, 0.5) and clip.activation == "gelu"
+    assert not any(p.requires_grad for p in clip.parameters())
+    with pytest.raises(ConfigError, match=r"embedded, RN50, .*, mine:NAME \(MODEL"):
+        load_clip("yours:tiny")
+
+
+def test_sources_must_state_where_a_clip_comes_from(monkeypatch):
+    monkeypatch.setitem(load.CLIP_SOURCES, "mine", lambda *_: small_clip())
+    with pytest.raises(ConfigError, match="source 'mine' does not state where 'mine:x' comes from"):
+        load_clip("mine:x")
+
+
+class Server(HTTPServer):
+    """Serves `content` in parts; breaks off after `limit` bytes, knows ranges if `ranges`."""
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.limit, self.ranges, self.asked = content, None, True, []
+        digest = hashlib.sha256(content).hexdigest()
+        self.url = f"http://127.0.0.1:{self.server_port}/models/{digest}/ViT-B-32.pt"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        wanted = self.headers.get("Range")
+        server.asked.append(wanted)
+        start = int(wanted[len("bytes=") : -1]) if wanted and server.ranges else 0
+        data = server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: server.limit])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Has ViT-B/32 as a small CLIP in the form of OpenAI's archives."""
+    save_torchscript(small_clip().state_dict(), tmp_path / "served.pt")
+    server = Server((tmp_path / "served.pt").read_bytes())
     monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / ".cache/clip"
-    folder.mkdir(parents=True)
-    torch.save(small_clip().state_dict(), folder / "ViT-B-32.pt")
-    want = small_clip().logit_scale
-    assert torch.equal(load_clip("ViT-B/32").logit_scale, want)
+    monkeypatch.setattr(openai, "openai_urls", lambda: {"ViT-B/32": server.url})
+    monkeypatch.setattr(load, "openai_urls", lambda: {"ViT-B/32": server.url})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cached(tmp_path):
+    return tmp_path / ".cache/clip/ViT-B-32.pt"
+
+
+def check_download(server, cached):
+    clip = load_clip("ViT-B/32")
+    assert cached.read_bytes() == server.content
+    assert not cached.with_name("ViT-B-32.pt.part").exists()
+    assert clip.activation == "quick_gelu" and clip.provenance.source.startswith(
+        "OpenAI's ViT-B/32"
+    )
+    assert torch.equal(clip.logit_scale, small_clip().logit_scale)
+
+
+def test_download_once(server, cached):
+    for _ in range(2):
+        check_download(server, cached)
+    check_download(server, cached)
+    assert server.asked == [None]
+    assert load_clip("openai:ViT-B/32").activation == "quick_gelu"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_download_that_was_cut_off_goes_on(server, cached, ranges):
+    server.limit = 1000
+    with pytest.raises(CheckpointError, match="ViT-B-32.pt, the weights of .* does not exist and"):
+        load_clip("ViT-B/32")
+    assert not cached.exists()
+    server.limit, server.ranges = None, ranges
+    check_download(server, cached)
+    assert server.asked == [None, "bytes=1000-"]
+
+
+def test_whole_part_needs_no_more(server, cached):
+    cached.parent.mkdir(parents=True)
+    cached.with_name("ViT-B-32.pt.part").write_bytes(server.content)
+    check_download(server, cached)
+
+
+def test_part_of_an_older_download_under_the_name_is_fetched_again(server, cached):
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(server.content[:500])
+    with pytest.warns(UserWarning, match="ViT-B-32.pt is not OpenAI's file"):
+        check_download(server, cached)
+
+
+def test_other_content_is_refused_and_not_kept(server, cached):
+    cached.parent.mkdir(parents=True)
+    cached.with_name("ViT-B-32.pt.part").write_bytes(b"of something else")
+    with pytest.raises(CheckpointError, match="sent something else: its sha256 is"):
+        load_clip("ViT-B/32")
+    assert [p.name for p in cached.parent.glob("*.p*t")] == []
+    check_download(server, cached)
 
 
 def test_no_network_and_no_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-
-    def download(url, folder):
-        os.makedirs(folder)
-        (tmp_path / ".cache/clip/RN50.pt").write_bytes(b"a part")
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(clip_module().clip, "_download", download)
-    with pytest.raises(CheckpointError, match=r"CLIP RN50 are not at .*RN50\.pt and could not be"):
+    url = "http://127.0.0.1:9/0/RN50.pt"
+    monkeypatch.setattr(openai, "openai_urls", lambda: {"RN50": url})
+    with pytest.raises(
+        CheckpointError, match=r"RN50\.pt, the weights of CLIP RN50, does not exist"
+    ):
         load_clip("RN50")
-    assert not (tmp_path / ".cache/clip/RN50.pt").exists()  # would be taken for the whole
+
+
+# ---------------------------------------------------------------- OpenAI's code
+
+
+def test_clip_is_openais_whatever_else_has_the_name(tmp_path):
+    """Another `clip` first on the path, imported before or after; nothing of it is touched."""
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip/__init__.py").write_text("from . import model")
+    (tmp_path / "clip/model.py").write_text("def build_model(state, design_details): raise 1/0")
+    code = """
+import sys
+if "before" in sys.argv:
+    import clip
+from varprompt.towers.load import load_clip
+load_clip("embedded")
+before = "clip" in sys.modules
+import clip
+assert before == ("before" in sys.argv) and clip.__file__.startswith(sys.argv[1]), clip
+assert "pkg_resources" not in sys.modules
+"""
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
+    for order in ("before", "after"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path), order], env=env, check=True)
+
+
+def test_pkg_resources_is_left_as_it_was(monkeypatch):
+    from varprompt.towers import openai_clip
+
+    with openai_clip._with_pkg_resources():
+        assert sys.modules["pkg_resources"].packaging.version.parse("1.0")
+    real = sys.modules.get("pkg_resources")
+    mine = object()
+    monkeypatch.setitem(sys.modules, "pkg_resources", mine)
+    with openai_clip._with_pkg_resources():
+        assert sys.modules["pkg_resources"] is not mine
+    assert sys.modules["pkg_resources"] is mine is not real
+
+
+def test_missing_clip_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "varprompt.towers.openai_clip", None)
+    monkeypatch.delattr("varprompt.towers.openai_clip")
+    with pytest.raises(ConfigError, match="pip install clip-anytorch"):
+        clip_module()
+
+
+# ---------------------------------------------------------------- what is not a CLIP
 
 
 def no_clip(state, keep):
@@ -158,8 +407,20 @@ def test_what_is_not_a_clip(kind, tmp_path):
     path = tmp_path / "weights.pt"
     make(path)
     with pytest.raises(CheckpointError, match=message) as caught:
-        load_clip("", str(path))
+        load_clip("", str(path), activation="gelu")
     assert str(path) in str(caught.value)
+
+
+def test_archive_that_unpacks_to_gigabytes(tmp_path):
+    """Refused for its own bytes, before anything is unpacked."""
+    path = tmp_path / "w.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/constants.pkl", b"")
+        archive.writestr("w/data/0", bytes(100 * 2**20))
+    with pytest.raises(CheckpointError, match=r"bytes would unpack to 104,857,600"):
+        load_clip("", str(path))
+    with pytest.raises(CheckpointError, match=r"bytes would unpack to 104,857,600"):
+        files.read(path)
 
 
 def test_damaged_safetensors(tmp_path):
@@ -183,4 +444,5 @@ def test_digest_is_of_the_values(tmp_path):
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode() + state[name].float().numpy().tobytes())
-    assert load_clip("", str(tmp_path / "w.pt")).weights_sha256 == digest.hexdigest()
+    loaded = load_clip("", str(tmp_path / "w.pt"), activation="quick_gelu")
+    assert loaded.weights_sha256 == loaded.provenance.weights_sha256 == digest.hexdigest()

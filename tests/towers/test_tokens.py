@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import clip
 import pytest
 import torch
 from helpers import NAMES, small_clip
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from varprompt.errors import ConfigError
+from varprompt.towers import openai_clip as clip
 from varprompt.towers.tokens import TILE, _tiles, class_tokens, embed_words, encode, text_tokens
 
 CASES = [("end", False), ("middle", False), ("front", False), ("end", True), ("middle", True)]

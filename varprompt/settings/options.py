@@ -14,6 +14,7 @@ from typing import Any
 
 from ..checks import check_choice, check_range
 from ..run.schedule import SCHEDULES, WARMUPS
+from ..towers.build import ACTIVATIONS
 
 DASSL = object()
 """Stands for a default value that Dassl's own tree gives."""
@@ -197,6 +198,9 @@ OPTIONS: dict[str, Option] = {
     "INPUT.RRCROP_SCALE": _dassl(Numbers(2, float, 1e-6, 1)),
     "INPUT.SIZE": _dassl(Numbers(2, int, 1, 10**4)),
     "INPUT.TRANSFORMS": _dassl(OneOf(TRANSFORMS)),
+    "MODEL.BACKBONE.ACTIVATION": Option(
+        "", "quick_gelu or gelu, for a PATH that does not say it", OneOf(("", *ACTIVATIONS))
+    ),
     "MODEL.BACKBONE.PATH": Option("", "a CLIP weight file, overrides MODEL.BACKBONE.NAME"),
     "MODEL.BACKBONE.PRETRAINED": _dassl(OneOf((True,)), "a prompt for random towers means nothing"),
     "OPTIM.ADAM_BETA1": _dassl(Between(0, 0.999999)),
