@@ -51,7 +51,7 @@ def test_no_module_or_data_file_is_left_out(built, source):
             assert (built / installed / path.relative_to(ROOT / source)).is_file(), path
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 def test_every_requirement_has_one_exact_pin_for_every_python(python):
     names = {requirement.name for requirement in REQUIREMENTS}
     for name in names:
