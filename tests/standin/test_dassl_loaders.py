@@ -1,8 +1,6 @@
 """From data sources to batches."""
 
 import random
-from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +8,10 @@ import torch
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
-from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
 from PIL import Image
 
-from varprompt.errors import ConfigError, DataError
+from varprompt.errors import DataError
 
 
 @pytest.fixture
@@ -68,16 +65,6 @@ def test_batch(manager):
     assert batch["img"].shape == (2, 3, 7, 5) and batch["img"].dtype == torch.float32
 
 
-@pytest.mark.parametrize("same, size", [(True, 3), (False, 2)])
-def test_unlabelled_loader(cfg, monkeypatch, same, size, capsys):
-    cfg.DATALOADER.TRAIN_U.SAME_AS_X = same
-    cfg.DATALOADER.TRAIN_U.BATCH_SIZE = 2
-    monkeypatch.setattr(type(build_dataset(cfg)), "train_u", property(lambda self: self.train_x))
-    manager = DataManager(cfg)
-    assert manager.train_loader_u.batch_size == size and manager.train_loader_u.drop_last
-    assert "# train_u  7" in capsys.readouterr().out.splitlines()
-
-
 def test_building_draws_nothing(cfg):
     states = torch.get_rng_state(), random.getstate()
     DataManager(cfg)
@@ -99,6 +86,21 @@ def test_short_batches(cfg, size, is_train, batches):
     )
     assert [len(batch["label"]) for batch in loader] == batches
     assert len(loader) == len(batches)
+
+
+@pytest.mark.parametrize("name", ["SequentialSampler", "RandomSampler", "RandomSampler2"])
+def test_samplers(cfg, name):
+    source = build_dataset(cfg).train_x
+    options = {"n_domain": 0, "n_ins": 16, "is_train": True}  # as CoOp's forks give them
+    if name.endswith("2"):
+        with pytest.raises(ValueError, match=name):
+            build_data_loader(cfg, name, source, 7, tfm=np.asarray, **options)
+        return
+    torch.manual_seed(0)
+    loader = build_data_loader(cfg, name, source, 7, tfm=np.asarray, **options)
+    order = list(loader.sampler)
+    assert sorted(order) == list(range(7))
+    assert (order == sorted(order)) == (name == "SequentialSampler")
 
 
 def test_no_test_data(cfg, repaired):
@@ -143,26 +145,6 @@ def test_wrapper_options(cfg):
     several = DatasetWrapper(cfg, source, transform=[lambda im: 1, lambda im: im.size])[0]
     assert several["img"] == 1 and several["img2"] == (11, 9)
 
-    cfg.DATALOADER.K_TRANSFORMS = 3
-    tfm = build_transform(cfg)
-    assert len(DatasetWrapper(cfg, source, tfm, is_train=True)[0]["img"]) == 3
-    assert DatasetWrapper(cfg, source, tfm, is_train=False)[0]["img"].shape == (3, 7, 5)
-    with pytest.raises((ValueError, ConfigError), match="3 times"):
-        DatasetWrapper(cfg, source, None, is_train=True)
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_img0_is_plain(cfg, normalize):
-    cfg.DATALOADER.RETURN_IMG0 = True
-    cfg.INPUT.TRANSFORMS = ("random_flip", "normalize") if normalize else ("random_flip",)
-    source = build_dataset(cfg).train_x
-    plain = DatasetWrapper(cfg, source, np.asarray)[4]["img0"]
-    image = Image.open(source[4].impath).resize((5, 7), Image.Resampling.BICUBIC)
-    expected = np.asarray(image, np.float64) / 255
-    if normalize:
-        expected = (expected - cfg.INPUT.PIXEL_MEAN) / cfg.INPUT.PIXEL_STD
-    np.testing.assert_allclose(plain, expected.transpose(2, 0, 1), atol=1e-6)
-
 
 def test_grey_images_become_rgb(cfg, tmp_path):
     source = build_dataset(cfg).test
@@ -178,60 +160,3 @@ def test_broken_image_is_named(cfg, repaired):
         file.truncate(40)
     with pytest.raises(DataError, match=path):
         list(manager.test_loader)
-
-
-DATUMS = [
-    SimpleNamespace(label=label, domain=domain)
-    for label, domain in zip([0, 1, 2, 0, 1, 2, 0, 0, 1, 2, 2, 0], [2, 0, 1] * 4, strict=True)
-]
-
-
-def batches(sampler, size):
-    order = list(sampler)
-    assert len(order) == len(sampler)
-    return [order[i : i + size] for i in range(0, len(order), size)]
-
-
-def test_sequential_and_random_samplers():
-    assert list(build_sampler("SequentialSampler", data_source=DATUMS)) == list(range(12))
-    torch.manual_seed(0)
-    order = list(build_sampler("RandomSampler", data_source=DATUMS))
-    assert sorted(order) == list(range(12)) != order
-
-
-@pytest.mark.parametrize("n_domain, per_domain", [(2, 2), (0, 2), (3, 1)])
-def test_random_domain_sampler(n_domain, per_domain):
-    random.seed(5)
-    size = (n_domain or 3) * per_domain
-    sampler = build_sampler("RandomDomainSampler", None, DATUMS, size, n_domain=n_domain)
-    order = batches(sampler, size)
-    assert len(order) >= 2
-    for batch in order:
-        domains = Counter(DATUMS[i].domain for i in batch)
-        assert list(domains.values()) == [per_domain] * (n_domain or 3)
-    assert len({i for batch in order for i in batch}) == sum(map(len, order))
-
-
-def test_sequential_domain_sampler():
-    random.seed(5)
-    order = batches(build_sampler("SeqDomainSampler", None, DATUMS, 6), 6)
-    assert [[DATUMS[i].domain for i in batch] for batch in order] == [[0, 0, 1, 1, 2, 2]] * 2
-
-
-def test_random_class_sampler_oversamples_small_classes():
-    random.seed(5)
-    np.random.seed(5)
-    sampler = build_sampler("RandomClassSampler", None, DATUMS, 9, n_ins=4)
-    for batch in batches(sampler, 8):  # two classes of four; label 1 has only three images
-        assert sorted(Counter(DATUMS[i].label for i in batch).values()) == [4, 4]
-
-
-def test_samplers_refuse_what_they_cannot_do():
-    with pytest.raises(ValueError, match="RandomSampler"):
-        build_sampler("RandomSampler2", data_source=DATUMS)
-    with pytest.raises(ValueError):
-        build_sampler("RandomClassSampler", None, DATUMS, 3, n_ins=4)
-    with pytest.raises((ConfigError, AssertionError)):
-        build_sampler("RandomDomainSampler", None, DATUMS, 5, n_domain=2)
-    with pytest.raises((ConfigError, AssertionError)):
-        build_sampler("RandomClassSampler", None, DATUMS, 8, n_ins=2)

@@ -33,8 +33,6 @@ def test_taken_and_unknown_names():
     with pytest.raises(KeyError, match='"name" was already registered in "THING"'):
         registry.register()(other)
     assert registry.get("name") is name
-    registry.register(other, force=True)
-    assert registry.get("name") is other
     with pytest.raises(KeyError, match="missing.*THING"):
         registry.get("missing")
 

@@ -111,12 +111,6 @@ def test_test_pipeline_pixel_by_pixel(cfg, capsys):
     np.testing.assert_allclose(transform(image), normal.transpose(2, 0, 1), atol=1e-5)
 
 
-def test_no_transform(cfg, capsys):
-    cfg.INPUT.NO_TRANSFORM = True
-    assert build_transform(cfg) is None
-    assert "no transform" in capsys.readouterr().out
-
-
 def test_unknown_names_are_all_reported(cfg, stand_in):
     with pytest.raises((ConfigError, AssertionError)) as caught:
         build_transform(cfg, choices=["random_flip", "random_flop", "normalise"])

@@ -15,7 +15,6 @@ from dassl.utils import (
     AverageMeter,
     MetricMeter,
     check_isfile,
-    count_num_param,
     listdir_nohidden,
     load_checkpoint,
     load_pretrained_weights,
@@ -38,10 +37,6 @@ def test_average_meter():
     meter.update(2.0)
     meter.update(torch.tensor(5.0), n=2)
     assert (meter.val, meter.avg, meter.sum, meter.count) == (5.0, 4.0, 12.0, 3)
-    smooth = AverageMeter(ema=True)
-    smooth.update(1.0)
-    smooth.update(1.0)
-    assert smooth.avg == pytest.approx(0.19)
 
 
 def test_metric_meter():
@@ -118,16 +113,14 @@ def test_seed_covers_all_generators():
 def test_save_checkpoint(tmp_path, capsys):
     folder = str(tmp_path / "model")
     state = {"state_dict": {"module.w": torch.ones(2), "b": torch.zeros(1)}, "epoch": 3}
-    save_checkpoint(dict(state), folder, is_best=True)
-    assert sorted(os.listdir(folder)) == ["checkpoint", "model-best.pth.tar", "model.pth.tar-3"]
-    assert set(load_checkpoint(f"{folder}/model-best.pth.tar")["state_dict"]) == {"w", "b"}
+    save_checkpoint(dict(state), folder)
+    assert sorted(os.listdir(folder)) == ["checkpoint", "model.pth.tar-3"]
+    assert set(load_checkpoint(f"{folder}/model.pth.tar-3")["state_dict"]) == {"w", "b"}
     assert Path(folder, "checkpoint").read_text() == "model.pth.tar-3\n"
-    save_checkpoint(dict(state), folder, remove_module_from_keys=False, model_name="x.pt")
-    assert set(load_checkpoint(f"{folder}/x.pt")["state_dict"]) == {"module.w", "b"}
+    save_checkpoint(dict(state), folder, model_name="x.pt")
     assert Path(folder, "checkpoint").read_text() == "x.pt\n"
-    out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"Checkpoint saved to {folder}/model.pth.tar-3"
-    assert out[1] == f'Best checkpoint saved to "{folder}/model-best.pth.tar"'
+    lines = [f"Checkpoint saved to {folder}/{name}" for name in ("model.pth.tar-3", "x.pt")]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_load_checkpoint_refuses(tmp_path, stand_in):
@@ -153,14 +146,6 @@ def test_load_pretrained_weights(tmp_path, capsys):
     torch.save({"other": torch.ones(1)}, path)
     with pytest.warns(UserWarning, match=path):
         load_pretrained_weights(model, path)
-
-
-def test_count_num_param():
-    model = nn.Linear(2, 3)
-    assert count_num_param(model) == 9
-    assert count_num_param(params=[model.weight, {"params": model.bias}]) == 9
-    with pytest.raises(ValueError):
-        count_num_param()
 
 
 @pytest.mark.parametrize(
@@ -189,46 +174,14 @@ def test_optimizers(cfg, name, kind, options):
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
 
 
-def test_radam_step_by_step(cfg, repaired):
-    """Against the published algorithm (arXiv 1908.03265) with decoupled weight decay."""
-    cfg.OPTIM.merge_from_list(["NAME", "radam", "LR", 0.1, "WEIGHT_DECAY", 0.0])
-    parameter = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    optimizer = build_optimizer([parameter], cfg.OPTIM)
-    x, m, v, b1, b2 = 1.0, 0.0, 0.0, 0.9, 0.999
-    for t in range(1, 9):
-        gradient = 2 * x + t % 3
-        parameter.grad = torch.tensor([gradient], dtype=torch.float64)
-        optimizer.step()
-        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
-        longest = 2 / (1 - b2) - 1
-        rho = longest - 2 * t * b2**t / (1 - b2**t)
-        step = m / (1 - b1**t)
-        if rho > 5:
-            step *= ((rho - 4) * (rho - 2) * longest) ** 0.5
-            step /= ((longest - 4) * (longest - 2) * rho) ** 0.5
-            step *= (1 - b2**t) ** 0.5 / (v**0.5 + 1e-8)
-        x -= 0.1 * step
-        assert parameter.item() == pytest.approx(x, rel=1e-9)
+def test_optimizer_of_given_parameters(cfg):
+    model = nn.Linear(2, 3)
+    groups = [{"params": [model.weight], "lr": 3.0}]
+    (group,) = build_optimizer(model, cfg.OPTIM, groups).param_groups
+    assert (group["lr"], len(group["params"])) == (3.0, 1)
 
 
-def test_staged_rates(cfg):
-    cfg.OPTIM.merge_from_list(["NAME", "sgd", "LR", 0.5, "STAGED_LR", True, "BASE_LR_MULT", 0.2])
-    cfg.OPTIM.NEW_LAYERS = ("head",)
-    model = nn.Sequential()
-    model.add_module("body", nn.Linear(2, 3))
-    model.add_module("head", nn.Linear(3, 1, bias=False))
-    body, head = build_optimizer(model, cfg.OPTIM).param_groups
-    assert (body["lr"], len(body["params"])) == (0.1, 2)
-    assert (head["lr"], len(head["params"])) == (0.5, 1)
-    with pytest.warns(UserWarning):
-        groups = [{"params": [model.head.weight], "lr": 3.0}]
-        (group,) = build_optimizer(model, cfg.OPTIM, groups).param_groups
-    assert group["lr"] == 3.0
-    with pytest.raises(TypeError):
-        build_optimizer(model.parameters(), cfg.OPTIM)
-
-
-def test_unknown_optimizer(cfg, stand_in):
+def test_unknown_optimizer(cfg):
     cfg.OPTIM.NAME = "sgdd"
     with pytest.raises(ValueError, match="sgdd"):
         build_optimizer(nn.Linear(1, 1), cfg.OPTIM)

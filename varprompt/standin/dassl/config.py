@@ -1,10 +1,12 @@
-"""Default configuration tree, with the nodes of Dassl's own trainers so that any YAML merges."""
+"""Default configuration tree: that of Dassl without the options of its own trainers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from yacs.config import CfgNode
+
+from varprompt.errors import ConfigError
 
 _INPUT = {
     "SIZE": (224, 224),
@@ -79,39 +81,6 @@ _OPTIM = {
     "WARMUP_MIN_LR": 1e-5,
     "WARMUP_RECOUNT": True,
 }
-_PSEUDO_LABELS = {"CONF_THRE": 0.95, "STRONG_TRANSFORMS": ()}
-_TRAINER = {
-    "NAME": "",
-    "MCD": {"N_STEP_F": 4},
-    "MME": {"LMDA": 0.1},
-    "CDAC": {
-        "CLASS_LR_MULTI": 10,
-        "RAMPUP_COEF": 30,
-        "RAMPUP_ITRS": 1000,
-        "TOPK_MATCH": 5,
-        "P_THRESH": 0.95,
-        "STRONG_TRANSFORMS": (),
-    },
-    "SE": {"EMA_ALPHA": 0.999, "CONF_THRE": 0.95, "RAMPUP": 300},
-    "M3SDA": {"LMDA": 0.5, "N_STEP_F": 4},
-    "DAEL": {"WEIGHT_U": 0.5, **_PSEUDO_LABELS},
-    "CROSSGRAD": {"EPS_F": 1.0, "EPS_D": 1.0, "ALPHA_F": 0.5, "ALPHA_D": 0.5},
-    "DDAIG": {
-        "G_ARCH": "",
-        "LMDA": 0.3,
-        "CLAMP": False,
-        "CLAMP_MIN": -1.0,
-        "CLAMP_MAX": 1.0,
-        "WARMUP": 0,
-        "ALPHA": 0.5,
-    },
-    "DAELDG": {"WEIGHT_U": 0.5, **_PSEUDO_LABELS},
-    "DOMAINMIX": {"TYPE": "crossdomain", "ALPHA": 1.0, "BETA": 1.0},
-    "ENTMIN": {"LMDA": 1e-3},
-    "MEANTEACHER": {"WEIGHT_U": 1.0, "EMA_ALPHA": 0.999, "RAMPUP": 5},
-    "MIXMATCH": {"WEIGHT_U": 100.0, "TEMP": 2.0, "MIXUP_BETA": 0.75, "RAMPUP": 20000},
-    "FIXMATCH": {"WEIGHT_U": 1.0, **_PSEUDO_LABELS},
-}
 _DEFAULTS: dict[str, Any] = {
     "VERSION": 1,
     "OUTPUT_DIR": "./output",
@@ -133,7 +102,14 @@ _DEFAULTS: dict[str, Any] = {
         "SPLIT": "test",
         "FINAL_MODEL": "last_step",
     },
-    "TRAINER": _TRAINER,
+    "TRAINER": {"NAME": ""},
+}
+
+_ONLY = {
+    "DATALOADER.K_TRANSFORMS": 1,
+    "DATALOADER.RETURN_IMG0": False,
+    "INPUT.NO_TRANSFORM": False,
+    "OPTIM.STAGED_LR": False,
 }
 
 
@@ -142,8 +118,19 @@ def get_cfg_default() -> CfgNode:
     return CfgNode(_DEFAULTS)
 
 
-def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the nodes of all trainers but `trainer` from ``cfg.TRAINER``."""
-    for key in list(cfg.TRAINER):
-        if key not in ("NAME", trainer.upper()):
-            del cfg.TRAINER[key]
+def check_supported(cfg: CfgNode) -> None:
+    """Check that nothing is asked for that only the real Dassl does.
+
+    Raises:
+        ConfigError: something is; all of it is named.
+    """
+    problems = []
+    for key, only in _ONLY.items():
+        node, leaf = key.split(".")
+        if cfg[node][leaf] != only:
+            problems.append(
+                f"{key} is {cfg[node][leaf]}; the built-in stand-in for Dassl knows {only} only: "
+                "install Dassl for others"
+            )
+    if problems:
+        raise ConfigError(problems)

@@ -18,7 +18,7 @@ from .utils import Registry, check_availability
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
-def build_evaluator(cfg: Any, **kwargs: Any) -> EvaluatorBase:
+def build_evaluator(cfg: Any, **kwargs: Any) -> Any:
     """The evaluator TEST.EVALUATOR."""
     check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names(), "TEST.EVALUATOR")
     if cfg.VERBOSE:
@@ -26,34 +26,15 @@ def build_evaluator(cfg: Any, **kwargs: Any) -> EvaluatorBase:
     return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)
 
 
-class EvaluatorBase:
-    """What the test loop needs: reset, process batch after batch, evaluate."""
-
-    def __init__(self, cfg: Any):
-        self.cfg = cfg
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        raise NotImplementedError
-
-    def process(self, mo: Tensor, gt: Tensor) -> None:
-        """Take in a batch: model output (B, C) and labels (B,)."""
-        raise NotImplementedError
-
-    def evaluate(self) -> OrderedDict[str, float]:
-        """Print and return the results; the first one is the test's result."""
-        raise NotImplementedError
-
-
 @EVALUATOR_REGISTRY.register()
-class Classification(EvaluatorBase):
+class Classification:
     """Results of arg-max predictions, in percent."""
 
     def __init__(self, cfg: Any, lab2cname: dict[int, str] | None = None, **kwargs: Any):
-        super().__init__(cfg)
+        self.cfg = cfg
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
             raise ValueError("TEST.PER_CLASS_RESULT needs the class names (lab2cname)")
-        self._lab2cname = lab2cname
+        self._lab2cname = lab2cname or {}
         self.reset()
 
     def reset(self) -> None:

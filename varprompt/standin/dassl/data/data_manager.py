@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torchvision.transforms as T
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from varprompt.errors import ConfigError, DataError
+from varprompt.errors import DataError
 
-from ..utils import read_image
+from ..utils import check_availability, read_image
 from .datasets import build_dataset
-from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .transforms import build_transform
+
+_SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
 
 
 def build_data_loader(
@@ -31,26 +31,22 @@ def build_data_loader(
 ) -> DataLoader:
     """Loader over `data_source`; training drops a short last batch unless it is the only one.
 
+    `n_domain` and `n_ins` are of samplers that only the real Dassl has.
+
     Raises:
         DataError: no data.
+        ValueError: `sampler_type` is unknown.
     """
     if not data_source:
         raise DataError(
             f"dataset {cfg.DATASET.NAME} has no {'training' if is_train else 'test'} images"
         )
-    sampler = build_sampler(
-        sampler_type,
-        cfg=cfg,
-        data_source=data_source,
-        batch_size=batch_size,
-        n_domain=n_domain,
-        n_ins=n_ins,
-    )
+    check_availability(sampler_type, list(_SAMPLERS), "DATALOADER.*.SAMPLER")
     wrapper = dataset_wrapper or DatasetWrapper
     return DataLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=_SAMPLERS[sampler_type](data_source),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
@@ -58,10 +54,13 @@ def build_data_loader(
 
 
 class DataManager:
-    """Dataset DATASET.NAME with its loaders: train_loader_x, train_loader_u, val_, test_loader.
+    """Dataset DATASET.NAME with its loaders: train_loader_x, val_loader, test_loader.
 
-    The loaders of data that the dataset lacks (unlabelled, validation) are None.
+    `val_loader` is None if there are no validation images; so is `train_loader_u` always: prompt
+    learning knows no unlabelled data.
     """
+
+    train_loader_u = None
 
     def __init__(
         self,
@@ -73,45 +72,21 @@ class DataManager:
         self.dataset = data = build_dataset(cfg)
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _transform(cfg, custom_tfm_test, is_train=False)
-        train_x, train_u, test = (cfg.DATALOADER[key] for key in ("TRAIN_X", "TRAIN_U", "TEST"))
-        if train_u.SAME_AS_X:
-            train_u = train_x
 
-        def loader(items: list[Any], node: Any, is_train: bool) -> DataLoader:
+        def loader(items: list[Any], node: Any, tfm: Any, is_train: bool) -> DataLoader:
             return build_data_loader(
-                cfg,
-                sampler_type=node.SAMPLER,
-                data_source=items,
-                batch_size=node.BATCH_SIZE,
-                n_domain=node.get("N_DOMAIN", 0),
-                n_ins=node.get("N_INS", 2),
-                tfm=tfm_train if is_train else tfm_test,
-                is_train=is_train,
+                cfg, node.SAMPLER, items, node.BATCH_SIZE, tfm=tfm, is_train=is_train,
                 dataset_wrapper=dataset_wrapper,
-            )
+            )  # fmt: skip
 
-        self.train_loader_x = loader(data.train_x, train_x, True)
-        self.train_loader_u = loader(data.train_u, train_u, True) if data.train_u else None
-        self.val_loader = loader(data.val, test, False) if data.val else None
-        self.test_loader = loader(data.test, test, False)
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        test = cfg.DATALOADER.TEST
+        self.train_loader_x = loader(data.train_x, cfg.DATALOADER.TRAIN_X, tfm_train, True)
+        self.val_loader = loader(data.val, test, tfm_test, False) if data.val else None
+        self.test_loader = loader(data.test, test, tfm_test, False)
+        self.num_classes, self.lab2cname = data.num_classes, data.lab2cname
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.dataset.num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        """Number of DATASET.SOURCE_DOMAINS."""
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """Class name of each label."""
-        return self.dataset.lab2cname
 
     def show_dataset_summary(self, cfg: Any) -> None:
         """Print a table of sizes."""
@@ -124,7 +99,6 @@ class DataManager:
             ("Target", cfg.DATASET.TARGET_DOMAINS),
             ("# classes", f"{self.num_classes:,}"),
             ("# train_x", f"{len(data.train_x):,}"),
-            ("# train_u", f"{len(data.train_u):,}" if data.train_u else None),
             ("# val", f"{len(data.val):,}" if data.val else None),
             ("# test", f"{len(data.test):,}"),
         ]
@@ -134,26 +108,14 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Items as dicts: img (transformed), label, domain, impath, index.
 
-    With K_TRANSFORMS > 1 (training only) `img` is a list of K; a list of transforms gives img,
-    img2, img3, ...; RETURN_IMG0 adds img0, resized and normalised only; without transform `img`
-    is the PIL image.
+    A list of transforms gives img, img2, img3, ...; without transform `img` is the PIL image.
     """
 
     def __init__(
         self, cfg: Any, data_source: list[Any], transform: Any = None, is_train: bool = False
     ):
-        self.cfg = cfg
         self.data_source = data_source
         self.transform = transform
-        self.is_train = is_train
-        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
-        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        if self.k_tfm > 1 and transform is None:
-            raise ConfigError(
-                f"there is no transform to be applied {self.k_tfm} times "
-                "(DATALOADER.K_TRANSFORMS, INPUT.NO_TRANSFORM)"
-            )
-        self.to_tensor = _plain_transform(cfg.INPUT)
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -161,34 +123,12 @@ class DatasetWrapper(Dataset):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         image = read_image(item.impath)
-        output = {
-            "label": item.label,
-            "domain": item.domain,
-            "impath": item.impath,
-            "index": idx,
-        }
-        if self.transform is None:
-            output["img"] = image
-        elif isinstance(self.transform, (list, tuple)):
-            for number, transform in enumerate(self.transform, start=1):
-                output["img" if number == 1 else f"img{number}"] = self._apply(transform, image)
-        else:
-            output["img"] = self._apply(self.transform, image)
-        if self.return_img0:
-            output["img0"] = self.to_tensor(image)
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
+        several = isinstance(self.transform, (list, tuple))
+        for number, transform in enumerate(self.transform if several else [self.transform], 1):
+            name = "img" if number == 1 else f"img{number}"
+            output[name] = image if transform is None else transform(image)
         return output
-
-    def _apply(self, transform: Callable[[Any], Any], image: Any) -> Any:
-        images = [transform(image) for _ in range(self.k_tfm)]
-        return images if len(images) > 1 else images[0]
-
-
-def _plain_transform(inp: Any) -> T.Compose:
-    steps = [T.Resize(inp.SIZE, interpolation=INTERPOLATION_MODES[inp.INTERPOLATION])]
-    steps.append(T.ToTensor())
-    if "normalize" in inp.TRANSFORMS:
-        steps.append(T.Normalize(inp.PIXEL_MEAN, inp.PIXEL_STD))
-    return T.Compose(steps)
 
 
 def _transform(cfg: Any, custom: Any, is_train: bool) -> Any:

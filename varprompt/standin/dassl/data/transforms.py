@@ -120,8 +120,8 @@ def _tensor_steps(inp: Any) -> dict[str, Step]:
 
 def build_transform(
     cfg: Any, is_train: bool = True, choices: Sequence[str] | None = None
-) -> Callable[[Any], Any] | None:
-    """The transform for training or for testing; None if INPUT.NO_TRANSFORM.
+) -> Callable[[Any], Any]:
+    """The transform for training or for testing.
 
     Args:
         cfg: the whole config.
@@ -131,9 +131,6 @@ def build_transform(
     Raises:
         ConfigError: a name or INPUT.INTERPOLATION is unknown.
     """
-    if cfg.INPUT.NO_TRANSFORM:
-        print("There is no transform to apply")
-        return None
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     _check(cfg.INPUT, choices)
     build = _train_steps if is_train else _test_steps

@@ -1,7 +1,6 @@
-"""Trainer registry and base classes."""
+"""Trainer registry and the base class of trainers."""
 
 from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleTrainer, TrainerX
-from .trainer_base import TrainerBase
+from .trainer import TrainerX
 
-__all__ = ["TRAINER_REGISTRY", "SimpleTrainer", "TrainerBase", "TrainerX", "build_trainer"]
+__all__ = ["TRAINER_REGISTRY", "TrainerX", "build_trainer"]

@@ -10,17 +10,20 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..utils import AverageMeter, MetricMeter, mkdir_if_missing
+from ..utils.torchtools import BEST
 from .trainer_base import TrainerBase
 
 
-class SimpleTrainer(TrainerBase):
+class TrainerX(TrainerBase):
     """Builds data, model (by the subclass) and evaluator from a config; trains and tests."""
+
+    model: nn.Module  # set by `build_model`
 
     def __init__(self, cfg: Any):
         super().__init__()
@@ -56,8 +59,14 @@ class SimpleTrainer(TrainerBase):
         raise NotImplementedError
 
     def train(self) -> None:
-        """Train from `start_epoch` to `max_epoch`, then test."""
-        super().train(self.start_epoch, self.max_epoch)
+        """Run the epochs, from where `before_train` says, then test."""
+        self.before_train()
+        for epoch in range(self.start_epoch, self.max_epoch):
+            self.epoch = epoch
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
 
     def before_train(self) -> None:
         """Resume from RESUME or the output folder, open TensorBoard, start the clock."""
@@ -66,6 +75,9 @@ class SimpleTrainer(TrainerBase):
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def before_epoch(self) -> None:
+        """Hook."""
 
     def after_train(self) -> None:
         """Test the last or best model, unless TEST.NO_TEST; close TensorBoard."""
@@ -88,12 +100,7 @@ class SimpleTrainer(TrainerBase):
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(
-                    self.epoch,
-                    self.output_dir,
-                    val_result=result,
-                    model_name="model-best.pth.tar",
-                )
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
         every = cfg.TRAIN.CHECKPOINT_FREQ
         if done == self.max_epoch or (every > 0 and done % every == 0):
             self.save_model(self.epoch, self.output_dir)
@@ -129,9 +136,9 @@ class SimpleTrainer(TrainerBase):
         """Rate of the first parameter group of the first model."""
         return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
 
-
-class TrainerX(SimpleTrainer):
-    """Trains on labelled data."""
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One training step; returns named scalars."""
+        raise NotImplementedError
 
     def run_epoch(self) -> None:
         """One pass over the training data; `forward_backward` steps the schedule itself."""

@@ -1,4 +1,4 @@
-"""Models with their optimizers and schedules, checkpoints, and the epoch loop."""
+"""Models with their optimizers and schedules, checkpoints, TensorBoard."""
 
 # ruff: noqa: T201 - the printed lines are the log that tools parse
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ..utils.torchtools import BEST, POINTER
 
 
 class TrainerBase:
-    """What every trainer has; the steps themselves are left to subclasses."""
+    """What a trainer does with its models: register, switch, step, save, load."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, Any] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
@@ -56,31 +56,19 @@ class TrainerBase:
         return names
 
     def save_model(
-        self,
-        epoch: int,
-        directory: str,
-        is_best: bool = False,
-        val_result: float | None = None,
-        model_name: str = "",
+        self, epoch: int, directory: str, val_result: float | None = None, model_name: str = ""
     ) -> None:
         """Save each registered model after `epoch` (from 0) to ``directory/<name>/``."""
-
-        def state(part: Any) -> Any:
-            return None if part is None else part.state_dict()
-
         for name in self.get_model_names():
-            save_checkpoint(
-                {
-                    "state_dict": self._models[name].state_dict(),
-                    "epoch": epoch + 1,
-                    "optimizer": state(self._optims[name]),
-                    "scheduler": state(self._scheds[name]),
-                    "val_result": val_result,
-                },
-                os.path.join(directory, name),
-                is_best=is_best,
-                model_name=model_name,
-            )
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": optim and optim.state_dict(),
+                "scheduler": sched and sched.state_dict(),
+                "val_result": val_result,
+            }
+            save_checkpoint(state, os.path.join(directory, name), model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load what was saved last in `directory`, if all models were; returns epochs done."""
@@ -161,54 +149,6 @@ class TrainerBase:
         """Write to TensorBoard, if there is a writer."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
-
-    def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run the epochs; `before_train` may change where they start."""
-        self.start_epoch = start_epoch
-        self.max_epoch = max_epoch
-        self.before_train()
-        for epoch in range(self.start_epoch, self.max_epoch):
-            self.epoch = epoch
-            self.before_epoch()
-            self.run_epoch()
-            self.after_epoch()
-        self.after_train()
-
-    def before_train(self) -> None:
-        """Hook."""
-
-    def after_train(self) -> None:
-        """Hook."""
-
-    def before_epoch(self) -> None:
-        """Hook."""
-
-    def after_epoch(self) -> None:
-        """Hook."""
-
-    def run_epoch(self) -> None:
-        """One pass over the training data."""
-        raise NotImplementedError
-
-    def test(self) -> float:
-        """Evaluate."""
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """What a training step needs of a batch."""
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, ...]:
-        """What an evaluation step needs of a batch."""
-        raise NotImplementedError
-
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One training step; returns named scalars."""
-        raise NotImplementedError
-
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Scores (B, C) of images (B, 3, H, W)."""
-        raise NotImplementedError
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
         """Clear the gradients."""

@@ -18,7 +18,6 @@ from .tools import (
     write_json,
 )
 from .torchtools import (
-    count_num_param,
     load_checkpoint,
     load_pretrained_weights,
     resume_from_checkpoint,
@@ -33,7 +32,6 @@ __all__ = [
     "check_availability",
     "check_isfile",
     "collect_env_info",
-    "count_num_param",
     "get_most_similar_str_to_a_from_b",
     "listdir_nohidden",
     "load_checkpoint",

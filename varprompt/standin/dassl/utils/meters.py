@@ -8,14 +8,9 @@ from torch import Tensor
 
 
 class AverageMeter:
-    """Last value `val`, average `avg`, `sum` and `count`; `ema` averages exponentially (0.9)."""
+    """Last value `val`, average `avg`, `sum` and `count`."""
 
-    def __init__(self, ema: bool = False):
-        self.ema = ema
-        self.reset()
-
-    def reset(self) -> None:
-        """Start again from nothing."""
+    def __init__(self) -> None:
         self.val = self.avg = self.sum = 0.0
         self.count = 0
 
@@ -24,7 +19,7 @@ class AverageMeter:
         self.val = val.item() if isinstance(val, Tensor) else val
         self.sum += self.val * n
         self.count += n
-        self.avg = 0.9 * self.avg + 0.1 * self.val if self.ema else self.sum / self.count
+        self.avg = self.sum / self.count
 
 
 class MetricMeter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 
@@ -13,15 +12,15 @@ class Registry:
         self._name = name
         self._objects: dict[str, Any] = {}
 
-    def register(self, obj: Any = None, force: bool = False) -> Any:
+    def register(self, obj: Any = None) -> Any:
         """Register `obj`; without it, return a decorator that registers.
 
         Raises:
-            KeyError: the name is taken and `force` is false.
+            KeyError: the name is taken.
         """
         if obj is None:
-            return partial(self._add, force=force)
-        self._add(obj, force)
+            return self._add
+        self._add(obj)
         return None
 
     def get(self, name: str) -> Any:
@@ -38,9 +37,9 @@ class Registry:
         """All names, in order of registration."""
         return list(self._objects)
 
-    def _add(self, obj: Any, force: bool) -> Any:
+    def _add(self, obj: Any) -> Any:
         name = obj.__name__
-        if name in self._objects and not force:
+        if name in self._objects:
             raise KeyError(
                 f'An object named "{name}" was already registered in "{self._name}" registry'
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -16,33 +15,21 @@ BEST = "model-best.pth.tar"
 POINTER = "checkpoint"  # text file that names the checkpoint saved last
 
 
-def save_checkpoint(
-    state: dict[str, Any],
-    save_dir: str,
-    is_best: bool = False,
-    remove_module_from_keys: bool = True,
-    model_name: str = "",
-) -> None:
+def save_checkpoint(state: dict[str, Any], save_dir: str, model_name: str = "") -> None:
     """Write `state` to `save_dir` as `model_name`, by default ``model.pth.tar-<epoch>``.
 
     Args:
-        state: has at least the keys `state_dict` and `epoch`.
+        state: has at least the keys `state_dict`, from whose names DataParallel's "module." is
+            stripped, and `epoch`.
         save_dir: made if missing.
-        is_best: write a copy called model-best.pth.tar as well.
-        remove_module_from_keys: strip DataParallel's "module." from the names of tensors.
         model_name: file name.
     """
-    if remove_module_from_keys:
-        state = {**state, "state_dict": _without_module(state["state_dict"])}
+    state = {**state, "state_dict": _without_module(state["state_dict"])}
     path = os.path.join(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
     files.write(state, path)
     print(f"Checkpoint saved to {path}")
     name = f"{os.path.basename(path)}\n".encode()
     files.write_atomic(os.path.join(save_dir, POINTER), lambda file: file.write(name))
-    if is_best:
-        best_path = os.path.join(save_dir, BEST)
-        files.write(state, best_path)
-        print(f'Best checkpoint saved to "{best_path}"')
 
 
 def load_checkpoint(fpath: str) -> dict[str, Any]:
@@ -94,15 +81,6 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     discarded = [name for name in state if name not in fitting]
     if discarded:
         print(f"Left out for their name or size: {discarded}")
-
-
-def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
-    """Number of elements of a model's parameters, or of `params` (tensors or groups of one)."""
-    if model is not None:
-        params = model.parameters()
-    if params is None:
-        raise ValueError("give a model or params")
-    return sum((p["params"] if isinstance(p, dict) else p).numel() for p in params)
 
 
 def _without_module(state_dict: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from varprompt.errors import DataError
@@ -29,80 +30,35 @@ class Datum:
         self._domain = domain
         self._classname = classname
 
-    @property
-    def impath(self) -> str:
-        """Path of the image."""
-        return self._impath
-
-    @property
-    def label(self) -> int:
-        """Class index."""
-        return self._label
-
-    @property
-    def domain(self) -> int:
-        """Domain index."""
-        return self._domain
-
-    @property
-    def classname(self) -> str:
-        """Class name."""
-        return self._classname
+    impath = property(attrgetter("_impath"), doc="Path of the image.")
+    label = property(attrgetter("_label"), doc="Class index.")
+    domain = property(attrgetter("_domain"), doc="Domain index.")
+    classname = property(attrgetter("_classname"), doc="Class name.")
 
 
 class DatasetBase:
-    """Lists of Datum for training (labelled, unlabelled), validation and test."""
+    """Lists of Datum for training, validation and test, and what the training labels tell.
+
+    `num_classes` is the largest label plus one, `lab2cname` the class name of each label,
+    `classnames` the names in order of labels.
+
+    Raises:
+        DataError: there are no training images, or a label has two names.
+    """
 
     dataset_dir = ""
-    domains: list[str] = []
 
     def __init__(
         self,
         train_x: list[Datum] | None = None,
-        train_u: list[Datum] | None = None,
         val: list[Datum] | None = None,
         test: list[Datum] | None = None,
     ):
         if not train_x:
             raise DataError(f"{type(self).__name__} has no training images")
-        self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
-        self._num_classes = self.get_num_classes(train_x)
-        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
-
-    @property
-    def train_x(self) -> list[Datum]:
-        """Labelled training data."""
-        return self._train_x
-
-    @property
-    def train_u(self) -> list[Datum] | None:
-        """Unlabelled training data."""
-        return self._train_u
-
-    @property
-    def val(self) -> list[Datum] | None:
-        """Validation data."""
-        return self._val
-
-    @property
-    def test(self) -> list[Datum] | None:
-        """Test data."""
-        return self._test
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """Class name of each training label."""
-        return self._lab2cname
-
-    @property
-    def classnames(self) -> list[str]:
-        """Class names in order of the training labels."""
-        return self._classnames
-
-    @property
-    def num_classes(self) -> int:
-        """Largest training label plus one."""
-        return self._num_classes
+        self.train_x, self.val, self.test = train_x, val, test
+        self.num_classes = self.get_num_classes(train_x)
+        self.lab2cname, self.classnames = self.get_lab2cname(train_x)
 
     @staticmethod
     def get_num_classes(data_source: Sequence[Datum]) -> int:
@@ -126,34 +82,11 @@ class DatasetBase:
         names = dict(sorted(names.items()))
         return names, list(names.values())
 
-    def check_input_domains(self, source_domains: list[str], target_domains: list[str]) -> None:
-        """Check DATASET.SOURCE_DOMAINS and TARGET_DOMAINS.
-
-        Raises:
-            ValueError: one is empty or names an unknown domain.
-        """
-        for key, given in (("SOURCE", source_domains), ("TARGET", target_domains)):
-            if not given:
-                raise ValueError(f"DATASET.{key}_DOMAINS is empty; choose from {self.domains}")
-            self.is_input_domain_valid(given)
-
-    def is_input_domain_valid(self, input_domains: list[str]) -> None:
-        """Check names of domains.
-
-        Raises:
-            ValueError: one is unknown.
-        """
-        for domain in input_domains:
-            if domain not in self.domains:
-                raise ValueError(f"domain {domain!r} is unknown; choose from {self.domains}")
-
-    def generate_fewshot_dataset(
-        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
-    ) -> Any:
+    def generate_fewshot_dataset(self, *data_sources: list[Datum], num_shots: int = -1) -> Any:
         """Draw `num_shots` items per label with Python's global generator.
 
-        Labels in order of first appearance; a class with fewer items is kept whole, or with
-        `repeat` drawn from with replacement. Fewer than one shot: everything, unchanged.
+        Labels in order of first appearance; a class with fewer items is kept whole. Fewer than
+        one shot: everything, unchanged.
 
         Returns:
             A list for one list, a list of lists for several.
@@ -165,25 +98,13 @@ class DatasetBase:
         for data_source in data_sources:
             chosen: list[Datum] = []
             for items in self.split_dataset_by_label(data_source).values():
-                if len(items) >= num_shots:
-                    items = random.sample(items, num_shots)
-                elif repeat:
-                    items = random.choices(items, k=num_shots)  # noqa: S311 - not a secret
-                chosen.extend(items)
+                chosen += random.sample(items, num_shots) if len(items) >= num_shots else items
             output.append(chosen)
         return output[0] if len(output) == 1 else output
 
     def split_dataset_by_label(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
         """Items of each label, in order of first appearance."""
-        return _group(data_source, lambda item: item.label)
-
-    def split_dataset_by_domain(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
-        """Items of each domain, in order of first appearance."""
-        return _group(data_source, lambda item: item.domain)
-
-
-def _group(items: Sequence[Datum], key: Callable[[Datum], int]) -> dict[int, list[Datum]]:
-    groups: dict[int, list[Datum]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.label, []).append(item)
+        return groups
