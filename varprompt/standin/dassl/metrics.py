@@ -14,7 +14,7 @@ def compute_accuracy(
 
     Of a tuple or list the first element counts. One tensor of shape (1,) per k in `topk`.
     """
-    scores = output[0] if isinstance(output, (tuple, list)) else output
+    scores = output if isinstance(output, Tensor) else output[0]
     ranked = scores.topk(max(topk), dim=1).indices  # (B, max k), best first
     hits = ranked == target[:, None]
     return [hits[:, :k].any(dim=1).float().mean(dim=0, keepdim=True) * 100 for k in topk]
