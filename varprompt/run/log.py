@@ -1,13 +1,15 @@
-"""A log file that repeats what a run prints."""
+"""What a run prints: also in its log file, and never a reason for the run to end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 
 class StdoutTee:
@@ -16,12 +18,17 @@ class StdoutTee:
     Everything else that libraries ask a stream (isatty, fileno, encoding, ...) the console
     answers. It is never closed; closing the tee closes the file and puts the console back.
     What goes to ``.buffer`` or ``.fileno()`` directly is not in the file.
+
+    A console that is gone (closed, its reader ended) is written to no more, and characters that
+    it does not know are escaped; the file has all of it. A file that cannot be written to (a full
+    disk) ends the log, and the console is told.
     """
 
     def __init__(self, path: str | os.PathLike):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._console = sys.stdout
-        self._file = open(path, "a", buffering=1, encoding="utf-8")
+        # names of files may be bytes that are no text: they are escaped, not refused
+        self._file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_console"], name)
@@ -39,9 +46,18 @@ class StdoutTee:
 
     def write(self, text: str) -> int:
         """Write to the console and, unless closed, to the file."""
+        _say(self._console, text)
         if not self._file.closed:
-            self._file.write(text)
-        return self._console.write(text)
+            try:
+                self._file.write(text)
+            except OSError as error:
+                self._end_file(error)
+        return len(text)
+
+    def _end_file(self, error: OSError) -> None:
+        with contextlib.suppress(OSError):  # closing writes what is left, which fails again
+            self._file.close()
+        _say(self._console, f"The log file ends here: {error}\n")
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write each of `lines`."""
@@ -50,15 +66,66 @@ class StdoutTee:
 
     def flush(self) -> None:
         """Flush console and file."""
-        self._console.flush()
+        with contextlib.suppress(OSError, ValueError):
+            self._console.flush()
         if not self._file.closed:
-            self._file.flush()
+            try:
+                self._file.flush()
+            except OSError as error:
+                self._end_file(error)
 
     def close(self) -> None:
         """Close the file; stdout is the console again."""
         if sys.stdout is self:
             sys.stdout = self._console
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def _say(console: TextIO, text: str) -> None:
+    """Write to a console that may be gone, or may not know all characters."""
+    try:
+        console.write(text)
+    except UnicodeEncodeError:
+        encoding = getattr(console, "encoding", None) or "ascii"
+        _say(console, text.encode(encoding, "backslashreplace").decode(encoding))
+    except (OSError, ValueError):  # its reader has ended, or it is closed
+        return
+
+
+def open_standard_streams() -> None:
+    """Give a process whose stdout or stderr is closed (``>&-``) one that leads nowhere.
+
+    Otherwise printing would fail, and the next file that is opened would get the number of the
+    closed stream: what libraries write to it would end up in a checkpoint.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+            setattr(sys, name, stream)
+
+
+@contextlib.contextmanager
+def quiet_writer_threads() -> Iterator[None]:
+    """Say in one line what a thread that writes TensorBoard's file died of, without a traceback."""
+    report = threading.excepthook
+
+    def one_line(ended: threading.ExceptHookArgs) -> None:
+        if isinstance(ended.exc_value, OSError):
+            print(f"TensorBoard's curves end here: {ended.exc_value}", flush=True)  # noqa: T201
+        else:
+            report(ended)
+
+    threading.excepthook = one_line
+    try:
+        yield
+    finally:
+        threading.excepthook = report
 
 
 def tee_stdout(path: str | os.PathLike) -> StdoutTee:
