@@ -7,7 +7,7 @@
 #   $PYTHON_BIN, when set              used as it is, nothing is checked
 #   the active environment             (VIRTUAL_ENV or CONDA_PREFIX) when it has every pinned package
 #   .venv beside this repository       made with $PYTHON (default: the first of python3.12, 3.11,
-#                                      3.10, python3 that is 3.10 to 3.12), filled by pip
+#                                      3.13, 3.10, 3.14, python3 that can), filled by pip
 # A second call takes no time. An installation that was cut off is done again from the start.
 set -euo pipefail
 
@@ -25,7 +25,7 @@ die() {
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-supported() { case "$1" in 3.10 | 3.11 | 3.12) ;; *) return 1 ;; esac; }
+supported() { [[ $1 =~ ^3\.1[0-4]$ ]]; }
 
 # Prints each requirement that interpreter $1 lacks; imports none of the packages.
 missing_from() {
@@ -61,7 +61,7 @@ use_active_environment() {
         return 1
     fi
     if ! supported "$(version_of "$prefix/bin/python")"; then
-        passed_over="the active environment $prefix is not Python 3.10 to 3.12"
+        passed_over="the active environment $prefix is not Python 3.10 to 3.14"
         return 1
     fi
     missing=$(missing_from "$prefix/bin/python") || missing="pip"
@@ -73,24 +73,36 @@ use_active_environment() {
     printf '%s\n' "$prefix/bin/python"
 }
 
+can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
 find_python() {
-    local candidate candidates=(python3.12 python3.11 python3.10 python3)
+    local candidate version bare=""
+    local candidates=(python3.12 python3.11 python3.13 python3.10 python3.14 python3)
     if [[ -n ${PYTHON:-} ]]; then
         candidates=("$PYTHON")
     fi
     for candidate in "${candidates[@]}"; do
-        if supported "$(version_of "$candidate")" &&
-            "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+        if ! version=$(version_of "$candidate") || ! supported "$version"; then
+            continue
+        fi
+        if can_make_venv "$candidate"; then
             printf '%s\n' "$candidate"
             return
         fi
+        if [[ -z $bare ]]; then
+            bare="$candidate is Python $version but lacks the modules venv and ensurepip"
+            bare+=" (Debian, Ubuntu: apt install python$version-venv)"
+        fi
     done
-    if [[ -n ${PYTHON:-} ]]; then
-        die "PYTHON=$PYTHON must be a Python 3.10 to 3.12 with the modules venv and ensurepip;" \
-            "its version: $(version_of "$PYTHON" || echo 'none, it does not run')"
+    if [[ -n $bare ]]; then
+        die "$bare: install them, or name another Python: PYTHON=/path/to/python3.11 bash $0"
     fi
-    die "no Python 3.10 to 3.12 with venv and ensurepip found (tried ${candidates[*]});" \
-        "install one, or name it: PYTHON=/path/to/python3.11 bash $0"
+    if [[ -n ${PYTHON:-} ]]; then
+        die "PYTHON=$PYTHON must be a Python 3.10 to 3.14; its version:" \
+            "$(version_of "$PYTHON" || echo 'none, it does not run')"
+    fi
+    die "no Python 3.10 to 3.14 found (tried ${candidates[*]}); install one, or name it:" \
+        "PYTHON=/path/to/python3.11 bash $0"
 }
 
 wanted_stamp() { printf '%s %s\n' "$(version_of "$1")" "$(cksum <"$requirements")"; }
@@ -104,17 +116,30 @@ make_venv() {
     local python
     if [[ -e $venv && ! -f $stamp ]]; then # not made by this script: complete it, never delete it
         supported "$(version_of "$venv/bin/python")" ||
-            die "$venv was not made by this script and is no Python 3.10 to 3.12; move it away"
+            die "$venv was not made by this script and is no Python 3.10 to 3.14; move it away"
     else
         python=$(find_python) || exit 1
         if [[ ! -f $stamp || $(<"$stamp") == installing* ||
             $(version_of "$venv/bin/python") != "$(version_of "$python")" ]]; then
             say "making $venv with $(version_of "$python") ($python)"
-            rm -rf "$venv" && mkdir "$venv" && echo installing >"$stamp"
-            "$python" -m venv "$venv" >&2 || die "could not make $venv"
+            rm -rf "$venv" && mkdir "$venv" && echo installing >"$stamp" || die "could not make $venv"
+            "$python" -m venv "$venv" >&2 || die "could not make $venv (the reason is above)"
         fi
         echo installing >"$stamp"
     fi
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+        die "$venv has no pip: run $venv/bin/python -m ensurepip, or move the folder away"
+}
+
+# An installation needs to write; a clone on a read-only disk or of another user does not let it.
+need_to_write() {
+    local place=$root
+    if [[ -e $venv ]]; then
+        place=$venv
+    fi
+    [[ -w $place ]] ||
+        die "cannot write to $place: activate an environment that has requirements.txt, name an" \
+            "interpreter that has it (PYTHON_BIN=...), or copy this repository to a place of yours"
 }
 
 install() {
@@ -125,6 +150,7 @@ install() {
     if [[ -n $passed_over ]]; then
         say "$passed_over; using $venv"
     fi
+    need_to_write
     make_venv
     say "installing requirements.txt into $venv (about 5 GB and some minutes the first time)"
     if ! "$venv/bin/python" -m pip install --disable-pip-version-check "$verbosity" \
