@@ -1,8 +1,13 @@
 """The data sets of the CoOp protocol; importing this package registers them with Dassl."""
 
 # ruff: noqa: E402
+import sys
+
+from varprompt.console import exit_at_interrupt
 from varprompt.standin.which import ensure_dassl
 
+if sys.argv[:1] == ["-m"]:  # python -m datasets.check imports this before it can take care itself
+    exit_at_interrupt()
 ensure_dassl()
 
 from .caltech101 import Caltech101

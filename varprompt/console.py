@@ -168,11 +168,12 @@ def _safe_streams() -> Iterator[None]:
     """Standard streams that are open and take every character, if escaped."""
     before = sys.stdout, sys.stderr
     codecs.register_error(_ERRORS, _replaced)
-    changed = []
+    changed, opened = [], []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by >&-
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            opened.append(open(os.devnull, "w", encoding="utf-8", errors=_ERRORS))
+            setattr(sys, name, opened[-1])
         elif hasattr(stream, "reconfigure"):
             changed.append((stream, stream.errors))
             stream.reconfigure(errors=_ERRORS)
@@ -182,9 +183,9 @@ def _safe_streams() -> Iterator[None]:
         for stream, errors in changed:
             with suppress(OSError, ValueError):
                 stream.reconfigure(errors=errors)
-        for name, stream in zip(("stdout", "stderr"), before, strict=True):
-            if stream is not None:
-                setattr(sys, name, stream)
+        sys.stdout, sys.stderr = before
+        for stream in opened:
+            stream.close()
 
 
 def _let_go_of_broken_streams() -> None:

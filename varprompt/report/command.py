@@ -13,6 +13,7 @@ or CLIP weights differ are never compared: what is left out is named, with the r
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError: the tables cannot be written.
     """
     args = parser().parse_args(argv)
-    if not Path(args.directory).is_dir():
+    if not os.path.isdir(args.directory):
         raise ConfigError(f"{args.directory} is not a folder; give OUTPUT of the scripts")
     found = find_runs(args.directory, args.any_root)
     for line in [*found.problems, found.summary()]:

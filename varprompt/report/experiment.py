@@ -62,10 +62,10 @@ class Experiment:
 
     def text(self) -> str:
         """CoOp's report."""
-        name = self.query.keyword
-        lines = [f"file: {file}. {name}: {value:.2f}%. " for file, value in self.runs]
+        name = printable(self.query.keyword)
+        lines = [f"file: {printable(file)}. {name}: {value:.2f}%. " for file, value in self.runs]
         spread = self.query.spread(self.values)
-        lines += ["===", f"Summary of directory: {self.directory}"]
+        lines += ["===", f"Summary of directory: {printable(self.directory)}"]
         lines += [f"* {name}: {self.mean:.2f}% +- {spread:.2f}%", "==="]
         return "\n".join(lines)
 
@@ -185,7 +185,7 @@ def _print(experiment: Experiment, quiet: bool) -> None:
     for reason in experiment.skipped:
         say(f"skipped: {reason}")
     if not quiet:
-        out(f"Parsing files in {experiment.directory}")
+        out(f"Parsing files in {printable(experiment.directory)}")
         out(experiment.text())
 
 
@@ -209,5 +209,5 @@ def _several(directory: str, query: Query, as_json: bool) -> int:
         return 0
     partial = f" ({len(found)} of {len(names)} experiments)"
     out("Average performance" + (partial if len(found) < len(names) else ""))
-    out(f"* {query.keyword}: {mean:.2f}%")
+    out(f"* {printable(query.keyword)}: {mean:.2f}%")
     return 0

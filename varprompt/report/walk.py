@@ -21,16 +21,15 @@ class Walk:
 
     def __iter__(self) -> Iterator[tuple[str, list[str]]]:
         top = os.path.abspath(self.root)
-        stack, entered = [top], {os.path.realpath(top)}
+        home = os.path.realpath(top)
+        stack, entered = [top], {home}
         while stack:
             folder = stack.pop()
             folders, links, files = self._entries(folder)
             for path in links:
                 target = os.path.realpath(path)
-                inside = f"{target}{os.sep}".startswith(f"{os.path.realpath(top)}{os.sep}")
-                above = f"{os.path.realpath(top)}{os.sep}".startswith(f"{target}{os.sep}")
-                if target in entered or inside or above:  # is or was entered as itself
-                    continue
+                if target in entered or os.path.commonpath([target, home]) in (target, home):
+                    continue  # is or was entered as itself
                 entered.add(target)
                 folders.append(path)
             stack += sorted(folders, reverse=True)

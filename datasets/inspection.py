@@ -1,0 +1,174 @@
+"""Tells which data sets of the CoOp protocol are there, complete and readable."""
+
+import argparse
+import contextlib
+import io
+import os
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+
+from dassl.config import get_cfg_default
+from tabulate import tabulate
+from tqdm import tqdm
+
+from varprompt.checks import check_choice
+from varprompt.console import out, printable
+from varprompt.errors import DataError
+from varprompt.images.read import read_rgb
+from varprompt.settings.nodes import extend_cfg
+
+from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
+from .base import ATTENTION, FewShotDataset, MissingError
+
+KINDS = {kind.__module__.rpartition(".")[2]: kind for kind in (*COOP_DATASETS, Folder)}
+OTHER_SPELLINGS = {kind.__name__.lower(): name for name, kind in KINDS.items()} | {
+    "custom": "folder"  # the name of its configuration
+}
+MADE_HERE = [kind.dataset_dir for kind in EMBEDDED_DATASETS]
+FOLDERS = {kind.dataset_dir for kind in (*COOP_DATASETS, *EMBEDDED_DATASETS)}
+HEADERS = ("data set", "folder", "classes", "train", "val", "test", "state")
+
+
+@dataclass
+class Finding:
+    """What was found of one data set; ``state`` is "missing", "damaged" or ''."""
+
+    kind: type[FewShotDataset]
+    dataset: FewShotDataset | None = None
+    state: str = ""
+    gaps: list[str] = field(default_factory=list)
+
+    def row(self) -> list[str]:
+        """Return the line of the table."""
+        cells = ["-"] * 4
+        if self.dataset:
+            parts = (self.dataset.train_x, self.dataset.val, self.dataset.test)
+            got = [len(self.dataset.classnames), *(len(part or ()) for part in parts)]
+            wanted = [self.kind.n_classes, *self.kind.sizes]
+            cells = [
+                f"{g:,}" if w in (None, g) else f"{g:,} of {w:,}"
+                for g, w in zip(got, wanted, strict=True)
+            ]
+        state = self.state or ("see below" if self.gaps else "complete")
+        return [self.kind.__name__, self.kind.dataset_dir, *cells, state]
+
+
+def config_for(data: str):
+    """Return a config that asks for all images under ``data``."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    cfg.DATASET.ROOT = cfg.DATASET.PATH = os.path.abspath(os.path.expanduser(data))
+    return cfg
+
+
+def inspect(kind: type[FewShotDataset], data: str) -> Finding:
+    """Load one data set and note every gap with the step that closes it."""
+    folder = os.path.join(data, kind.dataset_dir)
+    finding, log = Finding(kind), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(log):
+            finding.dataset = kind(config_for(data))
+    except MissingError as error:
+        steps = missing_sources(kind, folder)
+        misnamed = error.near and os.path.basename(error.near) not in FOLDERS
+        finding.gaps = [error.what, *steps] if misnamed or not steps else steps
+        finding.state = "" if misnamed or os.path.exists(folder) else "missing"
+    except (DataError, OSError) as error:
+        finding.state = "damaged"
+        finding.gaps = [str(error), *missing_sources(kind, folder)]
+    finding.gaps += [line for line in log.getvalue().splitlines() if line.startswith(ATTENTION)]
+    return finding
+
+
+def missing_sources(kind: type[FewShotDataset], folder: str) -> list[str]:
+    """Return the steps that get what a folder lacks of the official data set."""
+    return [
+        f"get {name} from {source} into {folder}"
+        for name, source in kind.sources.items()
+        if kind.dataset_dir  # a folder of one's own has no sources
+        and name not in kind.only_without_split
+        and not os.path.exists(os.path.join(folder, name))
+    ]
+
+
+def decode_all(finding: Finding) -> None:
+    """Decode every image and note how many cannot be read, and the first of them."""
+    parts = (finding.dataset.train_x, finding.dataset.val, finding.dataset.test)
+    paths = sorted({datum.impath for part in parts for datum in part or ()})
+    with ThreadPool() as pool:
+        results = pool.imap(_problem, paths, chunksize=16)
+        bar = tqdm(results, finding.kind.__name__, len(paths), unit="image")
+        broken = [problem for problem in bar if problem]
+    if broken:
+        finding.gaps.append(f"{len(broken)} unreadable images; get again the first: {broken[0]}")
+
+
+def _problem(path: str) -> str:
+    try:
+        read_rgb(path)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Return the arguments; ``names`` are keys of KINDS."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.check",
+        description=__doc__,
+        epilog="Exit code: 0 if everything asked for is complete, 1 if not, 2 if the arguments are "
+        "wrong. DATASETS.md says how to get each data set.",
+    )
+    parser.add_argument("data", help="folder of the data sets (--root); for 'folder' DATASET.PATH")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        default=[],
+        metavar="name",
+        help=f"data sets, all of CoOp's if left out: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--images", action="store_true", help="decode every image (slow)")
+    args = parser.parse_args(argv)
+    args.data = os.path.expanduser(args.data)
+    args.names = [OTHER_SPELLINGS.get(name.lower(), name.lower()) for name in args.names]
+    problems: list[str] = []
+    if not os.path.exists(args.data):
+        problems.append(f"{args.data} does not exist; give the folder that holds the data sets")
+    elif os.path.isfile(args.data) and set(args.names) != {"folder"}:
+        problems.append(f"{args.data} is a file; give the folder that holds the data sets")
+    for name in args.names:
+        if name in MADE_HERE:
+            problems.append(f"{name} is made on first use: there is nothing to check")
+        else:
+            check_choice(name, KINDS, "data set", problems)
+    if problems:
+        parser.error("; ".join(problems))
+    return args
+
+
+def report(findings: list[Finding], named: bool) -> str:
+    """Return the table and the gaps; data sets that nobody named get one line if missing."""
+    lines = [tabulate([finding.row() for finding in findings], HEADERS)]
+    for finding in findings:
+        if finding.gaps and (named or finding.state != "missing"):
+            lines += [f"\n{finding.kind.__name__}", *(f"- {gap}" for gap in finding.gaps)]
+    if not named and any(finding.state == "missing" for finding in findings):
+        lines.append(
+            "\nDATASETS.md says where to get what is missing; so does this command if you name it:"
+            "\npython -m datasets.check DATA dtd"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table and the gaps; return the exit code."""
+    args = parse_args(argv)
+    findings = [inspect(KINDS[name], args.data) for name in args.names]
+    findings = findings or [inspect(kind, args.data) for kind in COOP_DATASETS]
+    if args.images:
+        for finding in findings:
+            if finding.dataset:
+                decode_all(finding)
+    for line in report(findings, bool(args.names)).rstrip().split("\n"):
+        out(printable(line))
+    return int(any(finding.gaps for finding in findings))

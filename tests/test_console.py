@@ -1,0 +1,137 @@
+"""How command lines end: on errors, on Ctrl-C, and whatever the standard streams can take."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from varprompt import console
+from varprompt.console import in_ascii, only_ascii, printable, run_tool
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """Return a function: the source of a tool -> the name of its module."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source, name="some_tool"):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return name
+
+    return write
+
+
+STOP = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+MAIN = "def main(argv):\n"
+ENDS = {
+    "returns": (f"{MAIN}    return argv", 1, ""),
+    "bad-input": (
+        f"from varprompt.errors import DataError\n{MAIN}    raise DataError('no\\x1b images')",
+        2, "error: no\\x1b images\n",
+    ),
+    "system": (f"{MAIN}    open('/proc/x', 'w')", 2, "error: [Errno 2] No such file or "),
+    "memory": (f"{MAIN}    raise MemoryError", 2, "error: the memory is full"),
+    "package": (f"import no_such_package\n{MAIN}    pass", 2,
+                "error: the package no_such_package is not installed: pip install"),
+    "defect": (f"{MAIN}    raise KeyError('x\\ny')", 2, "error: unexpected KeyError: 'x\\ny' ("),
+    "recursion": (f"{MAIN}    return main(argv)", 2, "error: unexpected RecursionError"),
+    "interrupt": (f"{MAIN}    raise KeyboardInterrupt", 130, "interrupted\n"),
+    "signal": (f"{STOP}{MAIN}    pass", 130, "interrupted\n"),
+    "signal-taken-for-another": (
+        f"try:\n    {STOP.replace(chr(10), '; ')}\nexcept KeyboardInterrupt:\n"
+        "    raise ImportError('initialisation failed')\n", 130, "interrupted\n",
+    ),
+    "no-reader": (f"{MAIN}    raise BrokenPipeError", 1, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_ends(name, tool, capsys):
+    source, code, said = ENDS[name]
+    before = signal.getsignal(signal.SIGINT), sys.stdout.errors, sys.unraisablehook
+    assert run_tool(tool(source), 1) == code
+    out, err = capsys.readouterr()
+    assert not out and err.startswith(said) and err.count("\n") == bool(said)
+    assert (signal.getsignal(signal.SIGINT), sys.stdout.errors, sys.unraisablehook) == before
+
+
+def test_tracebacks_on_request(tool, monkeypatch):
+    monkeypatch.setenv(console.DEBUG, "1")
+    with pytest.raises(KeyError):
+        run_tool(tool(f"{MAIN}    raise KeyError"))
+
+
+def test_usage_ends_as_argparse_does(tool):
+    with pytest.raises(SystemExit, match="2"):
+        run_tool(tool(f"{MAIN}    raise SystemExit(2)"))
+
+
+PRINTS = f"{MAIN}    print('± é 猫 \\udcff')\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", "± é 猫 \\xff"), ("iso-8859-1", "± é \\u732b \\xff"),
+     ("ascii", "+- \\xe9 \\u732b \\xff"), ("cp1252", "± é \\u732b \\xff")],
+)  # fmt: skip
+def test_what_a_console_cannot_show_is_escaped(encoding, shown, tool, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert only_ascii() == (encoding != "utf-8")
+    run_tool(tool(PRINTS))
+    assert stream.buffer.getvalue().decode(encoding).strip() == shown
+
+
+def test_streams_that_are_closed(tool, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert run_tool(tool(f"{PRINTS}    return 0")) == 0
+    assert run_tool(tool(f"{MAIN}    raise MemoryError", "another_tool")) == 2
+    assert sys.stdout is sys.stderr is None
+
+
+def test_names():
+    assert printable("a\nb\udcff é\x1b") == r"a\nb\xff é\x1b"
+    assert in_ascii("1 ±2 é") == r"1 +-2 \xe9"
+
+
+def run(source, tail="", script=False, **more):
+    """A tool in a process of its own, behind a shell's redirections."""
+    code = f"from varprompt.console import run_script; raise SystemExit(run_script({source!r}))"
+    command = f"{sys.executable} -c {code!r} {tail}".replace('"', '\\"')
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{more.pop('path')}"}
+    return subprocess.run(
+        ["bash", "-c", command.replace('\\"', '"')], capture_output=True, text=True,
+        env=environment, **more,
+    )  # fmt: skip
+
+
+def test_interrupt_where_python_forgets_it(tool, tmp_path):
+    source = f"class A:\n    def __del__(self):\n        {STOP.replace(chr(10), '; ')}\n"
+    name = tool(f"{source}{MAIN}    A()\n    print('went on')\n    return 0")
+    ended = run(name, path=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("tail", "code", "said"),
+    [(">&-", 0, ""), ("2>&-", 0, ""), (">&- 2>&-", 0, ""), ("<&- >&- 2>&-", 0, ""),
+     ("> /dev/full", 2, "error: [Errno 28] No space left on device"), ("| true", 0, "")],
+)  # fmt: skip
+def test_redirections(tail, code, said, tool, tmp_path):
+    name = tool(f"{MAIN}    print('x' * 10**6)\n    return 0")
+    ended = run(name, tail, path=tmp_path)
+    assert (ended.returncode, ended.stderr.strip()) == (code, said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_error_that_cannot_be_said(tool, tmp_path):
+    name = tool(f"{MAIN}    raise MemoryError")
+    assert run(name, "> /dev/full 2> /dev/full", path=tmp_path).returncode == 2
