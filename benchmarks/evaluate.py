@@ -111,7 +111,7 @@ def usual(trainer: Any, n_images: int) -> tuple[list[dict[str, float]], torch.Te
     """Seconds and log-probabilities `(n, C)` of the first images, prompts encoded for each."""
     items, names = trainer.test_loader.dataset, trainer.dm.dataset.classnames
     n_samples, seed = trainer.prompt_config.n_samples_test, trainer.prompt_config.test_seed
-    shape = (n_samples, 1, *trainer.model.prompt_learner.posterior.shape)
+    shape = trainer.model.prompt_learner.posterior.noise_shape(n_samples, 1)
 
     def classify(index: int) -> torch.Tensor:
         image = items[index]["img"][None].to(trainer.device)

@@ -55,11 +55,11 @@ def build(args: argparse.Namespace) -> tuple[PromptedCLIP, list[str], dict[str, 
     )  # fmt: skip
     side, posterior = model.towers.clip.visual.input_resolution, model.prompt_learner.posterior
     rows = args.B if model.prompt_learner.conditional else 1
-    shape = posterior.shape if posterior is not None else (1, 1)
+    shape = posterior and posterior.noise_shape(model.config.n_samples, rows)
     data = {
         "images": torch.randn(args.B, 3, side, side),
         "labels": torch.randint(len(names), (args.B,)),
-        "eps": torch.randn(model.config.n_samples, rows, *shape),
+        "eps": torch.randn(shape or (model.config.n_samples, rows, 1, 1)),
     }
     return model, names, {k: v.to(args.device) for k, v in data.items()}
 

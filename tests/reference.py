@@ -121,7 +121,8 @@ def loss(logits, labels, kl, n_dims, *, objective, kl_weight, kl_reduction, n_tr
         for sample in logits
     ])  # (L, B)  # fmt: skip
     nll = -likelihood.mean(0).log().mean() if objective == "iwae" else -likelihood.log().mean()
-    return nll + kl_weight * kl.mean() / {"mean": n_dims, "sum": 1, "elbo": n_train}[kl_reduction]
+    per = {"mean": n_dims, "sum": 1, "elbo": n_train, "sum_per_image": n_train}[kl_reduction]
+    return nll + kl_weight * kl.mean() / per
 
 
 def predictive(logits):

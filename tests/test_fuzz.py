@@ -22,13 +22,13 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401 - registers the data sets
 import train
 import trainers.baselines  # noqa: F401 - registers the trainers
-from varprompt.config import RESIDUALS
+from varprompt.config import LONGEST, MOST_SAMPLES, RESIDUALS
 from varprompt.errors import ConfigError, VarPromptError
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.ops import SAMPLERS
 from varprompt.posteriors import POSTERIORS
 from varprompt.settings import limits
-from varprompt.settings.nodes import LONGEST, MOST_SAMPLES, extend_cfg
+from varprompt.settings.nodes import extend_cfg
 from varprompt.towers.load import PRECISIONS
 from varprompt.towers.tokens import POSITIONS
 

@@ -4,11 +4,18 @@ import pytest
 import reference
 import torch
 
-from varprompt.posteriors import POSTERIORS, DeltaPosterior, GaussianPosterior, MetaNet
+from varprompt.posteriors import (
+    DeltaPosterior,
+    FixedPosterior,
+    GaussianPosterior,
+    MetaNet,
+    Posterior,
+)
 from varprompt.prompt import PromptLearner
 
 M, D, E, B, L = 4, 6, 7, 3, 5
-CASES = [(family, rows, e) for family in POSTERIORS.values() for rows in (1, M) for e in (0, E)]
+TEXTBOOK = (GaussianPosterior, FixedPosterior, DeltaPosterior)
+CASES = [(family, rows, e) for family in TEXTBOOK for rows in (1, M) for e in (0, E)]
 
 
 def learner(family, rows=1, feature_width=0, **options):
@@ -56,9 +63,28 @@ def test_class_specific_context():
 
 @pytest.mark.parametrize("feature_width", [0, E])
 def test_conditional(feature_width):
-    for family in POSTERIORS.values():
+    for family in TEXTBOOK:
         assert learner(family, 1, feature_width).conditional == bool(feature_width)
     assert not learner(None).conditional
+
+
+def test_conditional_is_what_the_posterior_declares():
+    """Not what its parameters are called."""
+
+    class Mine(Posterior):
+        def rsample(self, n_samples, features, eps):
+            return 0.1 * eps
+
+        def kl(self, residual, features, prior_std):
+            return residual.new_zeros(residual.shape[1])
+
+    plain, of_images = PromptLearner(torch.randn(M, D), Mine(1, D)), Mine(1, D)
+    of_images.conditional = True
+    assert not plain.conditional
+    assert plain(L, torch.zeros(B, E)).contexts.shape == (L, 1, M, D)
+    of_images = PromptLearner(torch.randn(M, D), of_images)
+    assert of_images.conditional
+    assert of_images(L, torch.zeros(B, E)).contexts.shape == (L, B, M, D)
 
 
 def test_noise_is_drawn_from_the_generator():
@@ -81,7 +107,7 @@ def test_statistics_of_the_samples():
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         residual = model(n, features, generator=generator).contexts[:, 0] - model.ctx
-        mu, logvar = model.posterior(features)
+        mu, logvar = model.posterior.moments(features)
     var = logvar[0].exp()
     assert ((residual.mean(0) - mu[0]).abs() < 5 * (var / n).sqrt()).all()
     assert ((residual.var(0) - var).abs() < 5 * var * (2 / n) ** 0.5).all()
@@ -103,6 +129,7 @@ def test_float32_whatever_comes_in():
 
 @pytest.mark.parametrize("sampler", ["antithetic", "sobol"])
 def test_other_samplers(sampler):
-    model, (features, _) = learner(GaussianPosterior, sampler=sampler), inputs(1, 0)
+    model, (features, _) = learner(GaussianPosterior), inputs(1, 0)
+    model.posterior.sampler = sampler
     contexts = model(4, features, generator=torch.Generator().manual_seed(0)).contexts
     assert contexts.shape == (4, 1, M, D) and len(contexts.unique(dim=0)) == 4

@@ -31,7 +31,7 @@ from varprompt.config import PromptConfig
 from varprompt.errors import VarPromptError
 from varprompt.images.loaders import SeededItems, seeded_loader
 from varprompt.model import PromptedCLIP
-from varprompt.posteriors import LOGVAR_BOUNDS, GaussianPosterior, bounded
+from varprompt.posteriors import LOGVAR_BOUNDS, GaussianPosterior, bounded, gaussian
 from varprompt.run.folder import kept_seed, sole_user
 from varprompt.run.interrupt import EXIT_RESUMABLE
 from varprompt.towers.load import PRECISIONS, load_clip
@@ -676,14 +676,14 @@ def test_no_log_variance_leads_to_an_overflow(value, feature_width):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_sampling_and_kl_are_float32(precision, conditional, monkeypatch):
     """Under every precision, and in a half-precision region."""
-    seen, original = [], prompt.reparam_kl
+    seen, original = [], gaussian.reparam_kl
 
     def recorded(mu, logvar, context, *args, **options):
         contexts, kl = original(mu, logvar, context, *args, **options)
         seen.extend([mu, logvar, context, contexts, kl])
         return contexts, kl
 
-    monkeypatch.setattr(prompt, "reparam_kl", recorded)
+    monkeypatch.setattr(gaussian, "reparam_kl", recorded)
     config = PromptConfig(precision, posterior="gaussian", conditional=conditional, n_samples=2)
     clip = PromptedCLIP(load_clip("embedded"), ["zero", "one", "seven"], config)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

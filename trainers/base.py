@@ -31,7 +31,7 @@ from varprompt.images.feature_cache import FeatureCache
 from varprompt.images.loaders import derive_seed, end_workers, only_deterministic, seeded_loader
 from varprompt.images.read import ImageItems
 from varprompt.model import PromptedCLIP
-from varprompt.objective import ObjectiveConfig, kl_scale, objective, predictive_log_prob
+from varprompt.objective import objective, predictive_log_prob
 from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
 from varprompt.run.schedule import build_lr_scheduler
 from varprompt.settings.nodes import add_node, prompt_config, without_effect
@@ -140,18 +140,16 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
     def build_model(self) -> None:
         """Towers, prompt learner, optimizer and schedule."""
         cfg, config = self.cfg, self.prompt_config
-        self.model = PromptedCLIP(self.load_clip(), self.dm.dataset.classnames, config)
+        self.model = PromptedCLIP(
+            self.load_clip(), self.dm.dataset.classnames, config, same_names=True
+        )
         self.towers = self.model.towers
         if cfg.TRAIN.COMPILE:
             self.towers.encode_text.compile()
         learner = self.model.prompt_learner
         words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
         self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
-        n_train = len(self.train_loader_x.dataset)
-        self.objective = ObjectiveConfig(
-            config.objective,
-            kl_scale(config.kl_weight, config.kl_reduction, self.model.n_dims, n_train),
-        )
+        self.objective = self.model.objective_config(len(self.train_loader_x.dataset))
         if cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, cfg.OPTIM)

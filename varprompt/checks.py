@@ -21,7 +21,8 @@ def check_range(
     value: Any, least: float, most: float, where: str, problems: list[str], *, whole: bool = False
 ) -> Any:
     """Return `value`; note in `problems` if it is no number in [least, most] (`whole`: no int)."""
-    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+    kind: Any = Integral if whole else Real
+    if isinstance(value, bool) or not isinstance(value, kind):
         problems.append(f"{where} is {value!r}; give a {'whole ' if whole else ''}number")
     elif not least <= value <= most:
         limit = f"it must be at least {least}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import PromptConfig
-from .errors import ConfigError
-from .objective import predictive_log_prob
-from .ops import SAMPLERS
-from .posteriors import POSTERIORS, MetaNet, Posterior
+from .errors import ConfigError, brief
+from .objective import ObjectiveConfig, kl_scale, predictive_log_prob
+from .ops import MAX_SOBOL_DIMS
+from .posteriors import POSTERIORS, Posterior, PosteriorSpec
 from .prompt import PromptLearner
 from .towers.frozen import FrozenCLIP
 from .towers.tokens import class_tokens, embed_words, encode, text_tokens
@@ -26,14 +28,25 @@ class PromptedCLIP(nn.Module):
         clip_model: from `load_clip`; put into the number format of the config.
         classnames: C names, in the order of the labels.
         prompt_config: see `PromptConfig`.
+        same_names: whether several classes may have one name, as two of ImageNet's do; they have
+            the same prompt then.
 
     Raises:
-        ConfigError: class names that do not fit, or words of CTX_INIT that are several tokens.
+        ConfigError: class names that are none, stand twice or do not fit the context length, or
+            words of CTX_INIT that are several tokens.
     """
 
-    def __init__(self, clip_model: Any, classnames: Sequence[str], prompt_config: PromptConfig):
+    def __init__(
+        self,
+        clip_model: Any,
+        classnames: Sequence[str],
+        prompt_config: PromptConfig,
+        *,
+        same_names: bool = False,
+    ):
         super().__init__()
         cfg = self.config = prompt_config
+        _check_names(classnames, same_names)
         context = initial_context(clip_model, cfg, len(classnames))
         self.tokens = class_tokens(
             clip_model, classnames, context.shape[-2],
@@ -42,11 +55,16 @@ class PromptedCLIP(nn.Module):
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
         self.prompt_learner = PromptLearner(
             context,
-            _posterior(cfg, context, clip_model.text_projection.shape[1]),
+            _posterior(clip_model, cfg, context),
             learn_context=cfg.learn_context,
             prior_std=cfg.prior_std,
-            sampler=cfg.sampler,
         ).to(context.device)
+
+    def _apply(self, *args: Any, **options: Any) -> PromptedCLIP:
+        """What `to`, `cuda` and `half` go through: the class names' embeddings move along."""
+        super()._apply(*args, **options)
+        self.tokens = self.tokens.to(self.prompt_learner.ctx.device)
+        return self
 
     @property
     def scale(self) -> float:
@@ -55,9 +73,14 @@ class PromptedCLIP(nn.Module):
 
     @property
     def n_dims(self) -> int:
-        """R * D, numbers that the posterior of one prompt is over (1 without a posterior)."""
-        posterior = self.prompt_learner.posterior
-        return posterior.shape[0] * posterior.shape[1] if posterior is not None else 1
+        """Numbers that the posterior of one prompt is over (1 without a posterior)."""
+        return self.prompt_learner.n_dims
+
+    def objective_config(self, n_train: int) -> ObjectiveConfig:
+        """The configured objective for a training set of `n_train` images."""
+        cfg = self.config
+        scale = kl_scale(cfg.kl_weight, cfg.kl_reduction, self.n_dims, n_train)
+        return ObjectiveConfig(cfg.objective, scale)
 
     def logits(
         self,
@@ -72,7 +95,7 @@ class PromptedCLIP(nn.Module):
         Args:
             images: normalised images.
             n_samples: L; None = the configured number.
-            eps: noise `(L, K, R, D)` to use instead of drawing it.
+            eps: noise to use instead of drawing it, see `Posterior.noise_shape`.
             generator: source of the noise; None = torch's global one.
         """
         return self.logits_of(
@@ -106,9 +129,9 @@ class PromptedCLIP(nn.Module):
         whatever the batch size and order. Prompts that ignore the image are encoded once.
         """
         cfg, learner = self.config, self.prompt_learner
-        n_samples = n_samples or cfg.n_samples_test
+        n_samples = n_samples or cfg.n_samples_test or cfg.n_samples
         generator = torch.Generator().manual_seed(cfg.test_seed if seed is None else seed)
-        eps = self._test_noise(n_samples, generator)
+        eps = learner.draw_noise(n_samples, generator)
         if learner.conditional:
             return Predictor(lambda features: self._text(features, n_samples, eps), self.scale)
         nothing = learner.ctx.new_zeros(1, self.towers.clip.text_projection.shape[1])
@@ -116,20 +139,10 @@ class PromptedCLIP(nn.Module):
         return Predictor(lambda features: text, self.scale)
 
     def _text(self, features: Tensor, n_samples: int, eps: Tensor | None) -> Tensor:
-        """Text features `(L, K, C, E)` with the same noise `(L, 1, R, D)` for every image."""
-        if eps is not None:
+        """Text features `(L, K, C, E)` with the same noise `(L, 1, ...)` for every image."""
+        if eps is not None and self.prompt_learner.conditional:
             eps = eps.expand(-1, len(features), -1, -1)
         return self._encode(self.prompt_learner(n_samples, features, eps=eps).contexts)
-
-    def _test_noise(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
-        """Noise `(L, 1, R, D)`, the same on every device; None without a posterior."""
-        posterior = self.prompt_learner.posterior
-        if posterior is None:
-            return None
-        draw = SAMPLERS[self.config.sampler]
-        eps = draw((n_samples, 1, *posterior.shape), dtype=torch.float32,
-                   device=torch.device("cpu"), generator=generator)  # fmt: skip
-        return eps.to(self.prompt_learner.ctx.device)
 
 
 class Predictor:
@@ -184,25 +197,58 @@ def initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tenso
         ConfigError: words that are not one token each (the prompt would be misaligned).
     """
     weight = clip_model.token_embedding.weight
-    if cfg.ctx_init:
-        n_words = len(cfg.ctx_init.split())
-        if len(encode(cfg.ctx_init)) != n_words:
-            raise ConfigError(
-                f"CTX_INIT {cfg.ctx_init!r} has {n_words} words but {len(encode(cfg.ctx_init))} "
-                "tokens; use words that are one token each"
-            )
-        return embed_words(clip_model, cfg.ctx_init)
+    problems = [
+        f"CTX_INIT {words!r} has {len(words.split())} words but {len(encode(words))} tokens; use "
+        "words that are one token each"
+        for words in cfg.templates
+        if len(encode(words)) != len(words.split())
+    ]
+    if problems:
+        raise ConfigError(problems)
+    if cfg.templates:
+        return embed_words(clip_model, cfg.templates[0])
     shape = (n_classes,) if cfg.class_specific else ()
-    return (torch.randn(*shape, cfg.n_ctx, weight.shape[1]) * 0.02).to(weight.device)
+    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device)
 
 
-def _posterior(cfg: PromptConfig, context: Tensor, feature_width: int) -> Posterior | None:
+def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:
     if not cfg.posterior:
         return None
-    n_ctx, width = context.shape[-2:]
-    family = MetaNet if cfg.posterior == "meta_net" else POSTERIORS[cfg.posterior]
-    rows = n_ctx if cfg.residual == "per_token" else 1
-    return family(rows, width, feature_width if cfg.conditional else 0, cfg.logvar_init)
+    anchors = [embed_words(clip_model, words) - context for words in cfg.templates]
+    spec = PosteriorSpec(
+        rows=context.shape[0] if cfg.residual == "per_token" else 1,
+        width=context.shape[1],
+        feature_width=clip_model.text_projection.shape[1] if cfg.conditional else 0,
+        logvar_init=cfg.logvar_init,
+        rank=cfg.rank,
+        anchors=torch.stack(anchors) if anchors else None,
+    )
+    posterior = POSTERIORS[cfg.posterior].from_spec(spec)
+    posterior.sampler = cfg.sampler
+    shape = posterior.noise_shape(1, 1)
+    if shape and cfg.sampler == "sobol" and math.prod(shape) > MAX_SOBOL_DIMS:
+        raise ConfigError(
+            f"sampler 'sobol' has at most {MAX_SOBOL_DIMS} dimensions, posterior {cfg.posterior!r} "
+            f"takes {math.prod(shape)}: share one residual, or choose 'antithetic'"
+        )
+    return posterior
+
+
+def _check_names(names: Sequence[str], same_names: bool) -> None:
+    """Names of classes are a list of words; equal prompts could not be told apart."""
+    if isinstance(names, str | bytes) or not all(isinstance(n, str) for n in names):
+        raise ConfigError(f"class names are {brief(names)}; give a list of strings")
+    if not names:
+        raise ConfigError("there are no class names: give at least one")
+    if blank := [i for i, name in enumerate(names) if not name.replace("_", " ").strip()]:
+        raise ConfigError(f"the class names number {blank[:10]} are empty")
+    counts = Counter(" ".join(name.replace("_", " ").split()).lower() for name in names)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated and not same_names:
+        raise ConfigError(
+            f"class names stand for several classes, {repeated[:10]}: equal prompts cannot be told "
+            "apart; rename them, or give same_names=True"
+        )
 
 
 def _compare(features: Tensor, text: Tensor, scale: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OBJECTIVES = ("iwae", "elbo")
-KL_REDUCTIONS = ("mean", "sum", "elbo")
+KL_REDUCTIONS = ("mean", "sum", "elbo", "sum_per_image")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Terms:
 def kl_scale(weight: float, reduction: str, n_dims: int, n_train: int) -> float:
     """Factor in front of the KL summed over its `n_dims` dimensions.
 
-    "mean" averages it over dimensions (the authors' published runs, weight 0.001), "sum" takes it
-    whole, "elbo" divides it by the number of training images: then the mean loss over images is
-    the negative evidence lower bound per image of a residual shared by all images.
+    "mean" averages it over dimensions (the authors' published runs, weight 0.001) and "sum" takes
+    it whole: with a posterior of each image, that is the negative evidence lower bound per image.
+    "elbo" divides it by the number of training images: that is the bound per image of a residual
+    shared by all images, and for nothing else. "sum_per_image" is the same number for a posterior
+    of each image, where it is no bound but weighs the KL less.
     """
-    return weight / {"mean": n_dims, "sum": 1, "elbo": n_train}[reduction]
+    return weight / {"mean": n_dims, "sum": 1, "elbo": n_train, "sum_per_image": n_train}[reduction]
 
 
 def predictive_log_prob(logits: Tensor) -> Tensor:

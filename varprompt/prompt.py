@@ -1,22 +1,13 @@
-"""The prompt learner: context vectors plus a residual drawn from a posterior."""
+"""What is learned: context vectors, plus a residual drawn from a posterior."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .ops import reparam_kl
-from .posteriors import Posterior
+from .posteriors import Posterior, PromptSample
 
-
-@dataclass(frozen=True)
-class PromptSample:
-    """Contexts `(L, K, M, D)`, or `(1, 1, C, M, D)` if class-specific, and kl `(K,)` in nats."""
-
-    contexts: Tensor
-    kl: Tensor
+__all__ = ["PromptLearner", "PromptSample"]
 
 
 class PromptLearner(nn.Module):
@@ -26,8 +17,7 @@ class PromptLearner(nn.Module):
         context: initial context `(M, D)`, or `(C, M, D)` for one context per class.
         posterior: distribution of the residual; None = no residual (CoOp).
         learn_context: False keeps the context at its initial value.
-        prior_std: standard deviation s of the prior N(0, s^2 I) of the residual.
-        sampler: how the noise is drawn, see `varprompt.ops.reparam_kl`.
+        prior_std: standard deviation s of the prior of the residual.
     """
 
     def __init__(
@@ -37,7 +27,6 @@ class PromptLearner(nn.Module):
         *,
         learn_context: bool = True,
         prior_std: float = 1.0,
-        sampler: str = "gaussian",
     ):
         super().__init__()
         context = context.detach().clone().float()  # half precision loses small updates
@@ -47,12 +36,27 @@ class PromptLearner(nn.Module):
             self.register_buffer("ctx", context)
         self.posterior = posterior
         self.prior_std = prior_std
-        self.sampler = sampler
 
     @property
     def conditional(self) -> bool:
         """Whether the prompts depend on the image (K = B)."""
-        return self.posterior is not None and not hasattr(self.posterior, "mu")
+        return self.posterior is not None and self.posterior.conditional
+
+    @property
+    def n_dims(self) -> int:
+        """Numbers that the posterior of one prompt is over (1 without a posterior)."""
+        return 1 if self.posterior is None else self.posterior.n_dims
+
+    def draw_noise(self, n_samples: int, generator: torch.Generator) -> Tensor | None:
+        """Noise of one row for `forward`, drawn on the CPU: the same for every device and image.
+
+        It is what `Posterior.noise_shape` says, with K = 1: expand that axis to the images if the
+        prompts depend on them. None if there is no noise.
+        """
+        shape = None if self.posterior is None else self.posterior.noise_shape(n_samples, 1)
+        if self.posterior is None or shape is None:
+            return None
+        return self.posterior.draw_noise(shape, "cpu", generator).to(self.ctx.device)
 
     def forward(
         self,
@@ -67,19 +71,13 @@ class PromptLearner(nn.Module):
         Args:
             n_samples: L.
             features: unit-norm image features `(B, E)`; their values matter only if `conditional`.
-            eps: standard normal noise `(L, K, R, D)` to use instead of drawing it.
+            eps: noise to use instead of drawing it, see `Posterior.noise_shape`.
             generator: source of the noise; None = torch's global one.
         """
         with torch.autocast(self.ctx.device.type, enabled=False):  # noise and KL stay float32
             if self.posterior is None:
                 return PromptSample(self.ctx[None, None], self.ctx.new_zeros(1))
-            mu, logvar = self.posterior(features)
-            if logvar is None:
-                # minus the log-density of the prior at mu, up to a constant
-                kl = mu.square().sum((1, 2)) / (2 * self.prior_std**2)
-                return PromptSample((self.ctx + mu)[None], kl)
-            contexts, kl = reparam_kl(
-                mu, logvar, self.ctx, n_samples,
-                prior_std=self.prior_std, eps=eps, generator=generator, sampler=self.sampler,
+            return self.posterior.sample(
+                self.ctx, n_samples, features,
+                prior_std=self.prior_std, eps=eps, generator=generator,
             )  # fmt: skip
-            return PromptSample(contexts, kl)

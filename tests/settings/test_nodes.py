@@ -67,13 +67,14 @@ def test_extending_keeps_what_is_there():
 
 
 BAD = [
-    ("VPT", "TRAINER.VPT.POSTERIOR", "gauss", "choose from gaussian, fixed, delta, did you mean"),
+    ("VPT", "TRAINER.VPT.POSTERIOR", "gauss", "choose from gaussian, fixed, delta, low_rank, "),
     ("VPT", "TRAINER.VPT.RESIDUAL", "token", "choose from shared, per_token"),
     ("VPT", "TRAINER.VPT.OBJECTIVE", "elb", "choose from iwae, elbo, did you mean 'elbo'?"),
-    ("VPT", "TRAINER.VPT.KL_REDUCTION", "max", "choose from mean, sum, elbo"),
+    ("VPT", "TRAINER.VPT.KL_REDUCTION", "max", "choose from mean, sum, elbo, sum_per_image"),
     ("VPT", "TRAINER.VPT.SAMPLER", "halton", "choose from gaussian, antithetic, sobol"),
     ("VPT", "TRAINER.VPT.PREC", "fp8", "choose from fp32, fp16, amp, bf16"),
     ("VPT", "TRAINER.VPT.L", 0, "TRAINER.VPT.L is 0; it must be at least 1"),
+    ("VPT", "TRAINER.VPT.RANK", 0, "TRAINER.VPT.RANK is 0; it must be at least 1"),
     ("VPT", "TRAINER.VPT.L_TEST", -1, "TRAINER.VPT.L_TEST is -1; it must be at least 0"),
     ("VPT", "TRAINER.VPT.TEST_SEED", -1, "TRAINER.VPT.TEST_SEED is -1"),
     ("VPT", "TRAINER.VPT.PRIOR_STD", 0.0, "PRIOR_STD is 0.0; it must be at least 1e-06"),

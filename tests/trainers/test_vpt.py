@@ -36,7 +36,9 @@ STEPS = {
     "VPT-sobol": ("VPT", OFFICIAL | {"TRAINER__VPT__SAMPLER": "sobol"}),
     "VPT-compiled": ("VPT", OFFICIAL | {"TRAIN__COMPILE": True}),
     "VPT_CoCoOp": ("VPT_CoCoOp", OFFICIAL),
-    "VPT_CoCoOp-scaled": ("VPT_CoCoOp", SCALED),
+    "VPT_CoCoOp-scaled": (
+        "VPT_CoCoOp", SCALED | {"TRAINER__VPT__KL_REDUCTION": "sum_per_image"},
+    ),
     "CoOp": ("CoOp", {"TRAINER__COOP__N_CTX": 3}),
     "CoOp-middle-csc": (
         "CoOp", {"TRAINER__COOP__CLASS_TOKEN_POSITION": "middle", "TRAINER__COOP__CSC": True,

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from . import eager
+from .eager import gaussian_kl
 from .sampling import MAX_SOBOL_DIMS, SAMPLERS
 
 BACKENDS = ("auto", "eager", "fused")
 
-__all__ = ["BACKENDS", "SAMPLERS", "reparam_kl"]
+__all__ = ["BACKENDS", "MAX_SOBOL_DIMS", "SAMPLERS", "gaussian_kl", "reparam_kl"]
 
 
 def reparam_kl(

@@ -27,13 +27,24 @@ def reparam_kl(
         out_dtype: Dtype of the contexts.
 
     Returns:
-        contexts (L, K, M, D) and kl (K,) in nats, summed over R and D:
-        log s - logvar / 2 + (exp(logvar) + mu^2) / (2 s^2) - 1/2, written in logvar - log s^2.
+        contexts (L, K, M, D) and kl (K,), see `gaussian_kl`.
     """
     dtype = torch.promote_types(mu.dtype, torch.float32)
     mu, logvar, eps = mu.to(dtype), logvar.to(dtype), eps.to(dtype)
     residual = mu + (logvar / 2).exp() * eps  # (L, K, R, D)
     contexts = (context.to(dtype) + residual).to(out_dtype)  # (L, K, M, D)
+    return contexts, gaussian_kl(mu, logvar, prior_std)
+
+
+def gaussian_kl(mu: Tensor, logvar: Tensor, prior_std: float) -> Tensor:
+    """KL of N(mu, diag(exp(logvar))) from N(0, s^2 I), (K,) in nats, summed over R and D.
+
+    log s - logvar / 2 + (exp(logvar) + mu^2) / (2 s^2) - 1/2, written in logvar - log s^2.
+
+    Args:
+        mu: Mean, (K, R, D).
+        logvar: Log-variance, (K, R, D).
+        prior_std: The prior's standard deviation s.
+    """
     log_ratio = logvar - 2 * math.log(prior_std)
-    kl = (log_ratio.expm1() - log_ratio + (mu / prior_std).square()).sum((1, 2)) / 2  # (K,)
-    return contexts, kl
+    return (log_ratio.expm1() - log_ratio + (mu / prior_std).square()).sum((1, 2)) / 2

@@ -1,55 +1,72 @@
-"""Posteriors over the prompt residual: a Gaussian q(r) or q(r | image), and its controls.
+"""What a posterior over the prompt residual answers, and what every family of them inherits.
 
-A posterior answers with the mean and the log-variance of `K` independent Gaussians over `(R, D)`
-numbers; K = 1 if it ignores the image and K = B if it does not. Method: arXiv 2210.02390.
+Shapes: L samples, K rows (1, or B images if the posterior depends on the image), R residuals per
+prompt (1 = shared by all context tokens, or M), D text width, E joint width of the features.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-
-LOGVAR_BOUNDS = (-20.0, 10.0)  # standard deviations of 5e-5 and 150: no under- or overflow
-_BEND = 3.0  # how sharply `bounded` turns at a bound
+from ..ops import SAMPLERS
 
 
-def amortized_net(n_in: int, n_out: int) -> nn.Sequential:
-    """The network that maps unit-norm image features `(B, E)` to `(B, n_out)`.
+@dataclass(frozen=True)
+class PromptSample:
+    """Contexts `(L, K, M, D)`, or `(1, 1, C, M, D)` if class-specific, and kl `(K,)` in nats."""
 
-    Three linear layers with ELU, hidden width E // 2 (the authors' published runs used one such
-    network for the mean and another for the log-variance).
+    contexts: Tensor
+    kl: Tensor
+
+
+@dataclass(frozen=True)
+class PosteriorSpec:
+    """All that a family may be built from.
+
+    Attributes:
+        rows: R.
+        width: D.
+        feature_width: E if the posterior depends on the image, else 0.
+        logvar_init: initial log-variance; None = the family's own start.
+        rank: columns of a low-rank factor.
+        anchors: residuals `(G, M, D)` that turn the initial context into each of G templates; None
+            if there are no words.
     """
-    hidden = max(1, n_in // 2)
-    return nn.Sequential(
-        nn.Linear(n_in, hidden), nn.ELU(), nn.Linear(hidden, hidden), nn.ELU(),
-        nn.Linear(hidden, n_out),
-    )  # fmt: skip
 
-
-def bounded(logvar: Tensor) -> Tensor:
-    """Keep log-variances within `LOGVAR_BOUNDS`, smoothly; unchanged to 1e-8 from -12 to 4.
-
-    Two soft corners, l + softplus(b (x - l)) / b at the lower bound and its mirror image at the
-    upper one, written as corrections of a clamp so that nothing is rounded in between.
-    """
-    low, high = LOGVAR_BOUNDS
-    lift = F.softplus(-_BEND * (logvar - low).abs()) / _BEND
-    drop = F.softplus(-_BEND * (logvar - high).abs()) / _BEND
-    return logvar.clamp(low, high) + lift - drop
+    rows: int
+    width: int
+    feature_width: int = 0
+    logvar_init: float | None = None
+    rank: int = 4
+    anchors: Tensor | None = None
 
 
 class Posterior(nn.Module):
-    """Base class; a family overrides `forward`.
+    """Base class: a family gives `rsample` and either `kl` or `log_prob`.
 
     Args:
-        rows: R, residuals per prompt (1 = one shared by all context tokens).
-        width: D, text width.
+        rows: R.
+        width: D.
         feature_width: E if the posterior depends on the image, else 0.
-        logvar_init: initial log-variance; None = the authors' initialisation.
+        logvar_init: initial log-variance, for families that have one.
+
+    Attributes:
+        conditional: whether the posterior depends on the image (K = B).
+        sampler: a name in `varprompt.ops.SAMPLERS`, how noise is drawn.
+        conditional_options: values of `conditional` that the family can be built for.
+        kl_is_exact: whether `kl` is a closed form; the one of this class is a Monte Carlo estimate.
     """
+
+    conditional: bool = False
+    sampler: str = "gaussian"
+    conditional_options: tuple[bool, ...] = (False, True)
+    kl_is_exact: bool = False
 
     def __init__(
         self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None
@@ -58,95 +75,112 @@ class Posterior(nn.Module):
         self.shape = (rows, width)
         self.feature_width = feature_width
         if feature_width:
-            self.mean = amortized_net(feature_width, rows * width)
-        else:
-            self.mu = nn.Parameter(torch.zeros(rows, width))
+            self.conditional = True
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and log-variance `(K, R, D)` for features `(B, E)`; None means no noise at all."""
+    @classmethod
+    def from_spec(cls, spec: PosteriorSpec) -> Posterior:
+        """Built as `spec` says; a family that needs more than four of its values overrides this."""
+        return cls(spec.rows, spec.width, spec.feature_width, spec.logvar_init)
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+        """What this family cannot do with a configuration.
+
+        Args:
+            values: fields of `varprompt.config.PromptConfig`, all of them.
+            names: the same fields -> how the user calls them.
+        """
+        return []
+
+    @property
+    def n_dims(self) -> int:
+        """R * D, numbers that the posterior of one prompt is over."""
+        return math.prod(self.shape)
+
+    def noise_shape(self, n_samples: int, n_rows: int) -> tuple[int, int, int, int] | None:
+        """Shape of the standard normal noise that `sample` takes as `eps`; None if it takes none.
+
+        The first two axes are L and K; what follows belongs to the family, here `(R, D)`.
+        """
+        return (n_samples, n_rows, *self.shape)
+
+    def draw_noise(
+        self,
+        shape: tuple[int, int, int, int],
+        device: torch.device | str = "cpu",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Noise of the given `noise_shape`, float32, drawn by the sampler."""
+        options = {"device": torch.device(device), "generator": generator}
+        return SAMPLERS[self.sampler](shape, dtype=torch.float32, **options)
+
+    def rsample(self, n_samples: int, features: Tensor, eps: Tensor) -> Tensor:
+        """Residuals `(L, K, R, D)`, differentiable in the parameters; L = 1 if there is no noise.
+
+        Args:
+            n_samples: L.
+            features: unit-norm image features `(B, E)`.
+            eps: noise of `noise_shape(L, K)`; empty if there is none.
+        """
         raise NotImplementedError
 
-    def _location(self, features: Tensor) -> Tensor:
-        if self.feature_width:
-            return self.mean(features.float()).unflatten(-1, self.shape)  # (B, R, D)
-        return self.mu[None]  # (1, R, D)
+    def kl(self, residual: Tensor, features: Tensor, prior_std: float) -> Tensor:
+        """KL divergence from the prior, `(K,)` in nats, summed over R and D.
+
+        Here the Monte Carlo estimate mean_l [log q(r_l) - log p(r_l)], unbiased in value and
+        gradient; a family with a closed form overrides it and sets `kl_is_exact`.
+
+        Args:
+            residual: what `rsample` drew, `(L, K, R, D)`.
+            features: unit-norm image features `(B, E)`.
+            prior_std: s of the prior.
+        """
+        return (self.log_prob(residual, features) - self.log_prior(residual, prior_std)).mean(0)
+
+    def log_prob(self, residual: Tensor, features: Tensor) -> Tensor:
+        """Log-density `(L, K)` of residuals `(L, K, R, D)`; only a Monte Carlo KL needs it."""
+        raise NotImplementedError
+
+    def log_prior(self, residual: Tensor, prior_std: float) -> Tensor:
+        """Log-density `(L, K)` of the prior, N(0, s^2 I) unless a family has its own."""
+        return normal_log_prob(residual, residual.new_tensor(2 * math.log(prior_std)))
+
+    def sample(
+        self,
+        context: Tensor,
+        n_samples: int,
+        features: Tensor,
+        *,
+        prior_std: float,
+        eps: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> PromptSample:
+        """Draw L contexts; one, whatever is asked for, if there is no noise.
+
+        Args:
+            context: `(M, D)`.
+            n_samples: L.
+            features: unit-norm image features `(B, E)`; their values matter only if `conditional`.
+            prior_std: s of the prior.
+            eps: noise of `noise_shape(L, K)` to use instead of drawing it.
+            generator: source of the noise; None = torch's global one.
+
+        Raises:
+            ValueError: `eps` has another shape.
+        """
+        n_rows = len(features) if self.conditional else 1
+        shape = self.noise_shape(n_samples, n_rows)
+        if shape is None:
+            eps = context.new_empty(0)
+        elif eps is None:
+            eps = self.draw_noise(shape, context.device, generator)
+        elif eps.shape != shape:
+            raise ValueError(f"eps must be {shape}, got {tuple(eps.shape)}")
+        residual = self.rsample(n_samples, features, eps)  # (L, K, R, D)
+        return PromptSample(context + residual, self.kl(residual, features, prior_std))
 
 
-class GaussianPosterior(Posterior):
-    """Diagonal Gaussian with a learned log-variance (the paper's).
-
-    The authors start a free log-variance at U(0, 1), a standard deviation of 1 to 1.65, and leave
-    the amortised one at its network's default initialisation, a standard deviation of about 1.
-    """
-
-    def __init__(
-        self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None
-    ):
-        super().__init__(rows, width, feature_width, logvar_init)
-        if feature_width:
-            self.logvar = amortized_net(feature_width, rows * width)
-            if logvar_init is not None:
-                nn.init.constant_(self.logvar[-1].bias, logvar_init)
-        else:
-            start = torch.rand(rows, width) if logvar_init is None else logvar_init
-            self.logvar = nn.Parameter(torch.zeros(rows, width) + start)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Learned mean and log-variance within `LOGVAR_BOUNDS`, `(K, R, D)` each."""
-        if self.feature_width:
-            logvar = self.logvar(features.float()).unflatten(-1, self.shape)
-        else:
-            logvar = self.logvar[None]
-        return self._location(features), bounded(logvar)
-
-
-class FixedPosterior(Posterior):
-    """Gaussian with a learned mean and the constant log-variance `logvar_init`."""
-
-    def __init__(
-        self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None
-    ):
-        super().__init__(rows, width, feature_width, logvar_init)
-        if logvar_init is None:
-            raise ConfigError(
-                "posterior 'fixed' needs its log-variance: set TRAINER.VPT.LOGVAR_INIT (-7.0 is a "
-                "standard deviation of 0.03)"
-            )
-        self.register_buffer("logvar", torch.full((1, rows, width), float(logvar_init)))
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Learned mean and constant log-variance, `(K, R, D)` each."""
-        mu = self._location(features)
-        return mu, self.logvar.expand_as(mu)
-
-
-class DeltaPosterior(Posterior):
-    """No noise: the mean is a maximum a posteriori estimate, the control of the other two."""
-
-    def forward(self, features: Tensor) -> tuple[Tensor, None]:
-        """Learned mean `(K, R, D)`; None for the log-variance."""
-        return self._location(features), None
-
-
-class MetaNet(Posterior):
-    """CoCoOp's image-conditional shift of the context: a two-layer ReLU network, no noise."""
-
-    def __init__(
-        self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None
-    ):
-        nn.Module.__init__(self)
-        self.shape = (1, width)
-        hidden = max(1, feature_width // 16)
-        self.linear1 = nn.Linear(feature_width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
-
-    def forward(self, features: Tensor) -> tuple[Tensor, None]:
-        """Shift `(B, 1, D)` for features `(B, E)`."""
-        return self.linear2(self.linear1(features.float()).relu())[:, None], None
-
-
-POSTERIORS: dict[str, type[Posterior]] = {
-    "gaussian": GaussianPosterior,
-    "fixed": FixedPosterior,
-    "delta": DeltaPosterior,
-}
+def normal_log_prob(deviation: Tensor, logvar: Tensor) -> Tensor:
+    """Log-density of N(0, exp(logvar)) at `deviation`, summed over its last two axes."""
+    terms = deviation.square() * (-logvar).exp() + logvar + math.log(2 * math.pi)
+    return terms.sum((-2, -1)) / -2

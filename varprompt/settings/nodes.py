@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from yacs.config import CfgNode
 
-from ..checks import check_choice, check_range
-from ..config import RESIDUALS, PromptConfig
+from ..checks import check_choice
+from ..config import PromptConfig
 from ..errors import ConfigError
-from ..objective import KL_REDUCTIONS, OBJECTIVES
-from ..ops import SAMPLERS
-from ..posteriors import LOGVAR_BOUNDS, POSTERIORS
-from ..towers.load import PRECISIONS
-from ..towers.tokens import POSITIONS
+from ..posteriors import POSTERIORS
 from .limits import limit_problems
 from .options import (
     CLASS_TOKEN,
@@ -31,8 +26,6 @@ from .options import (
     value_of,
 )
 
-LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
-MOST_SAMPLES = 10**5
 _FIELDS = {name: option.field for name, option in (CONTEXT | CLASS_TOKEN | VARIATIONAL).items()}
 
 
@@ -110,14 +103,15 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
     keys = _keys(cfg, trainer)
     values = {field: value_of(cfg, key) for field, key in keys.items()}
     values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
-    n_words = len(values["ctx_init"].split())
-    if n_words and (not trainer.variational or values.get("n_ctx") == 0):
-        values["n_ctx"] = n_words  # as in CoOp, where words decide
+    if values["ctx_init"] and (not trainer.variational or values.get("n_ctx") == 0):
+        values["n_ctx"] = None  # as in CoOp, where words decide
     if not values.get("n_samples_test"):
         values.pop("n_samples_test", None)
     values.setdefault("posterior", trainer.posterior)
     values["conditional"] = trainer.conditional
-    problems = limit_problems(cfg) + _field_problems(values, keys)
+    problems = limit_problems(cfg) + PromptConfig.problems(values, keys)
+    if trainer.variational and not values["posterior"]:
+        check_choice("", POSTERIORS, keys["posterior"], problems)
     if problems:
         raise ConfigError(problems)
     return PromptConfig(**{"n_samples_test": values.get("n_samples", 1), **values})
@@ -180,50 +174,3 @@ def _keys(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, str]:
         fields.setdefault(_FIELDS.get(key.rpartition(".")[2], ""), key)
     fields.pop("", None)
     return fields | {option.field: key for key, option in FOR_ALL.items()}
-
-
-def _field_problems(values: dict[str, Any], names: dict[str, str]) -> list[str]:
-    problems: list[str] = []
-    choices: dict[str, Any] = {
-        "precision": PRECISIONS, "position": POSITIONS, "posterior": POSTERIORS,
-        "residual": RESIDUALS, "sampler": SAMPLERS, "objective": OBJECTIVES,
-        "kl_reduction": KL_REDUCTIONS,
-    }  # fmt: skip
-    ranges = {
-        "n_ctx": (1, LONGEST), "n_samples": (1, MOST_SAMPLES), "n_samples_test": (0, MOST_SAMPLES),
-        "test_seed": (0, 2**63 - 1), "prior_std": (1e-6, 1e6), "kl_weight": (0, 1e6),
-        "mem_budget": (0, math.inf),
-    }  # fmt: skip
-    for field, key in names.items():
-        if field not in values:
-            continue
-        if field in choices:
-            check_choice(values[field], choices[field], key, problems)
-        elif field in ranges:
-            check_range(values[field], *ranges[field], key, problems)
-    words = values["ctx_init"]
-    if values.get("class_specific") and words:
-        problems.append(
-            f"{names['class_specific']} is True but {names['ctx_init']} {words!r} makes one "
-            "context for all classes; drop one of the two"
-        )
-    n_words = len(words.split())
-    if words and values["n_ctx"] != n_words:
-        problems.append(
-            f"{names['n_ctx']} is {values['n_ctx']} but {names['ctx_init']} {words!r} has "
-            f"{n_words} words; give N_CTX {n_words}, or CTX_INIT '' to start from random vectors"
-        )
-    return problems + _logvar_problems(values, names)
-
-
-def _logvar_problems(values: dict[str, Any], names: dict[str, str]) -> list[str]:
-    logvar, problems = values.get("logvar_init"), []
-    if logvar is not None and type(logvar) not in (int, float):
-        problems.append(f"{names['logvar_init']} is {logvar!r}; give a number or None")
-    elif logvar is not None and not LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
-        problems.append(f"{names['logvar_init']} is {logvar}; it must lie within {LOGVAR_BOUNDS}")
-    if values["posterior"] == "fixed" and logvar is None:
-        problems.append(
-            f"{names['posterior']} 'fixed' needs {names['logvar_init']} (-7.0: std 0.03)"
-        )
-    return problems

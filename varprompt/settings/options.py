@@ -140,6 +140,7 @@ VARIATIONAL = {
         None, "log-variance to start from, None = the authors' initialisation", field="logvar_init"
     ),
     "POSTERIOR": Option("gaussian", "family of the posterior", field="posterior"),
+    "RANK": Option(4, "columns of the factor of posterior low_rank", field="rank"),
     "RESIDUAL": Option("shared", "one residual for all context tokens, or one per token",
                        field="residual"),
     "LEARN_CONTEXT": Option(True, "learn the context besides the residual", field="learn_context"),
