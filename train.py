@@ -17,6 +17,7 @@ from typing import Any
 from varprompt.errors import ConfigError, VarPromptError, out_of_memory
 from varprompt.settings.command import check_command, parser, setup_cfg
 from varprompt.settings.nodes import learns
+from varprompt.settings.plugins import load_plugins
 
 EXIT_BAD_INPUT = 2
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from varprompt.run.folder import kept_seed, sole_user
     from varprompt.run.log import tee_stdout
 
+    load_plugins(args.plugins)
     cfg = setup_cfg(args)
     check_run(cfg, args)
     if args.eval_only and args.model_dir and learns(cfg.TRAINER.NAME):

@@ -4,11 +4,21 @@
 import sys
 
 from varprompt.console import exit_at_interrupt
+from varprompt.settings.names import explain_taken_names
 from varprompt.standin.which import ensure_dassl
 
 if sys.argv[:1] == ["-m"]:  # python -m datasets.check imports this before it can take care itself
     exit_at_interrupt()
 ensure_dassl()
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+explain_taken_names(
+    DATASET_REGISTRY,
+    "data set",
+    "The data sets of a CoOp checkout have the names of those here and read the same folders: "
+    "import either one package or the other, and give data sets of your own other names",
+)
 
 from .caltech101 import Caltech101
 from .digits import Digits

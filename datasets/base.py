@@ -11,6 +11,7 @@ from varprompt.errors import ConfigError, DataError
 from varprompt.settings.options import SUBSETS
 
 from .caches import read_coop_pickle
+from .coop import CoOpHelpers, make_datum
 from .rules import one_of, subsample_classes
 from .splits import Item, Split, check_choice, check_split, read_split, same_prompts
 
@@ -42,7 +43,7 @@ class MissingError(DataError):
         super().__init__("\n".join([self.what, *advice]))
 
 
-class FewShotDataset(DatasetBase):
+class FewShotDataset(CoOpHelpers, DatasetBase):
     """A data set in CoOp's layout, with CoOp's splits, few-shot choice and class halves.
 
     A subclass states its class attributes and, where the split file may be missing,
@@ -245,10 +246,7 @@ class FewShotDataset(DatasetBase):
         return os.path.relpath(self.image_dir, os.path.dirname(self.dataset_dir))
 
     def _datum(self, item: Item) -> Datum:
-        """Return Dassl's record, made without its constructor, which stats every file again."""
-        datum = Datum.__new__(Datum)
-        datum._impath = os.path.join(self.image_dir, item.path)
-        datum._label, datum._domain, datum._classname = item.label, 0, item.classname
+        datum = make_datum(os.path.join(self.image_dir, item.path), item.label, item.classname)
         datum.upright = self.upright
         return datum
 

@@ -4,7 +4,6 @@ import os
 
 from varprompt.errors import DataError
 
-from .annotations import parse_lines
 from .base import FewShotDataset, google_drive
 from .splits import Item, Problems, Split
 
@@ -12,23 +11,16 @@ CLASSNAMES = "classnames.txt"
 CLASSNAMES_SOURCE = google_drive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF")
 
 
-def _parse(line: str) -> tuple[str, str]:
-    folder, _, name = line.partition(" ")
-    if not name:
-        raise ValueError("a folder without a name")
-    return folder, name
-
-
 class ImageNetFamily(FewShotDataset):
     """Labels follow the sorted folder names unless :meth:`classes` says otherwise."""
 
-    def read_classnames(self) -> dict[str, str]:
+    def named_folders(self) -> dict[str, str]:
         """Return folder -> class name in the order of classnames.txt."""
-        return dict(parse_lines(self.need(CLASSNAMES), _parse))
+        return self.read_classnames(self.need(CLASSNAMES))
 
     def classes(self, folder: str) -> dict[str, str]:
         """Return class folder -> class name in the order of the labels."""
-        return dict(sorted(self.read_classnames().items()))
+        return dict(sorted(self.named_folders().items()))
 
     def read_folder(self, folder: str = "") -> list[Item]:
         """Return the images of all class folders in a folder of ``image_dir``.
@@ -69,7 +61,7 @@ class PartOfImageNet(ImageNetTestSet):
 
     def classes(self, folder: str) -> dict[str, str]:
         """Return the classes that have a folder."""
-        names = self.read_classnames()
+        names = self.named_folders()
         return {name: names[name] for name in self.folder_names(folder) if name in names}
 
 
@@ -82,7 +74,7 @@ class NumberedImageNet(ImageNetTestSet):
         Raises:
             DataError: if the file is not sorted, which would give the classes wrong names.
         """
-        names = self.read_classnames()
+        names = self.named_folders()
         if list(names) != sorted(names):
             raise DataError(
                 f"{os.path.join(self.dataset_dir, CLASSNAMES)}: the lines must be sorted, because "

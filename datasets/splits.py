@@ -145,7 +145,7 @@ def check_split(
     if problems or not lenient:
         for shown in untested:
             problems.add("classes without test images", shown)
-    _check_paths(split, problems, file_names)
+    check_paths(split, problems, file_names)
     problems.raise_if_any(where)
     if not untested:
         return []
@@ -200,9 +200,16 @@ def _check_labels(split: Split, problems: Problems) -> list[str]:
     return untested
 
 
-def _check_paths(
+def check_paths(
     split: Split, problems: Problems, file_names: Callable[[str], Iterable[str]]
 ) -> None:
+    """Note paths that leave the data folder, and images that do not exist.
+
+    Args:
+        split: the lists to check.
+        problems: where to.
+        file_names: maps a folder, relative to the image folder, to the names of its files.
+    """
     folders: dict[str, set[str]] = {}  # one directory scan per folder, no stat per image
     for part, items in split._asdict().items():
         for path, _, _ in items:

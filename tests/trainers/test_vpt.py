@@ -1,5 +1,6 @@
 """A step of each trainer is the textbook's, and options reach the model."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -151,14 +152,30 @@ varprompt.standin.which.ensure_dassl()
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 @TRAINER_REGISTRY.register()
 class VPT(TrainerX): ...
+"""
+EXPLAINED = """
 try:
-    import trainers
+    {}
 except Exception as error:
     print(type(error).__name__, error)
 """
+THEIRS = """
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+@TRAINER_REGISTRY.register()
+class VPT(TrainerX): ...
+"""
 
 
-def test_name_taken_by_visual_prompt_tuning():
-    done = subprocess.run([sys.executable, "-c", CLASH], cwd=ROOT, capture_output=True, text=True)
-    assert "ConfigError the trainer name 'VPT' is already taken by __main__" in done.stdout
-    assert "MaPLe" in done.stdout
+def test_name_taken_by_visual_prompt_tuning(tmp_path):
+    """Whichever is imported first."""
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    for code, first, second in (
+        (CLASH + EXPLAINED.format("import trainers"), "__main__", "trainers.vpt"),
+        ("import trainers" + EXPLAINED.format("import theirs"), "trainers.vpt", "theirs"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        )  # fmt: skip
+        assert f"ConfigError the trainer name 'VPT' is already taken by {first}" in done.stdout
+        assert f"so that {second} cannot have it" in done.stdout and "MaPLe" in done.stdout

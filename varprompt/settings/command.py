@@ -10,6 +10,7 @@ from typing import Any
 from ..checks import check_choice
 from ..errors import ConfigError
 from .flags import Parser, given, given_among_others
+from .plugins import add_import_flag
 
 USAGE = """Train and test prompt learners: CoOp's command line.
 
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         help="encode test images anew; else their features are kept in $VARPROMPT_CACHE or "
              "~/.cache/varprompt/features (TEST.CACHE_SIZE_GB)",
     )  # fmt: skip
+    add_import_flag(p)
     p.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
         help="e.g. TRAINER.VPT.L 20; of a key that comes again the last value counts",

@@ -9,32 +9,26 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import yaml
 from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief
+from .configs import find_config
 from .options import DASSL, OPTIONS, leaves
 
 _LARGEST = 2**63  # that of whole numbers in torch
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
-    """Merge a YAML file.
+    """Merge a YAML file, found as `varprompt.settings.configs.find_config` does.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, or has keys or values that do not
             fit; all of them are named.
     """
-    path = Path(path)
-    if not path.is_file():
-        names = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, names, 1, 0.4)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        here = f"; {path.parent} has {', '.join(names)}" if names else f"; no folder {path.parent}"
-        raise ConfigError(f"configuration file {path} does not exist{hint or here}")
+    path = find_config(path)
     text = path.read_bytes()
     try:
         content = _parse(text.decode())

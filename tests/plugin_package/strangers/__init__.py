@@ -1,0 +1,3 @@
+"""What people outside of this repository write: importing it registers all of it."""
+
+from . import posterior, trainer  # noqa: F401

@@ -1,0 +1,151 @@
+"""Modules of other people, from another working directory: each kind of plug-in, and its errors."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import OPTIONS, ROOT
+from PIL import Image
+
+PACKAGE = ROOT / "tests/plugin_package"
+FOLDERS = ("a", "b1", "b2", "spare")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A working directory with the plug-ins and a data root, where nothing of ours is."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(PACKAGE, folder, dirs_exist_ok=True)
+    noise = np.random.RandomState(0)
+    for name in FOLDERS:
+        (folder / "data/buttons/pictures" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = noise.randint(0, 255, (33, 35, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"data/buttons/pictures/{name}/{i}.png")
+    (folder / "broken.py").write_text("import json\njson.loads('')\n")
+    (folder / "greedy.py").write_text(
+        "from dassl.engine import TRAINER_REGISTRY, TrainerX\n\n\n"
+        "@TRAINER_REGISTRY.register()\nclass VPT(TrainerX): ...\n"
+    )
+    return folder
+
+
+def run(folder, *arguments, plugins="", script="train.py", **options):
+    pairs = {"DATASET.NAME": "Buttons", "OPTIM.MAX_EPOCH": 1, "OPTIM.WARMUP_EPOCH": 0}
+    pairs = {k: v for k, v in (OPTIONS | pairs).items() if k != "DATASET.PATH"}
+    pairs |= {k.replace("__", "."): v for k, v in options.items()}
+    environment = {**os.environ, "VARPROMPT_PLUGINS": plugins, "VARPROMPT_CACHE": str(folder / "c")}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [sys.executable, ROOT / script, *arguments, "--root", "data", "--seed", "1",
+         *(str(x) for pair in pairs.items() for x in pair)],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_all_kinds_at_once(elsewhere):
+    """Posterior, trainer with its node, data set in CoOp's style: all from outside."""
+    arguments = ["--import", "strangers", "--import", "datasets/buttons.py"]
+    arguments += ["--trainer", "PromptForStrangers", "--output-dir", "out/all"]
+    options = {"TRAINER__STRANGERS__POSTERIOR": "warm", "TRAINER__STRANGERS__PREC": "fp32"}
+    options |= {"TRAINER__STRANGERS__SPEED": 2, "DATASET__NUM_SHOTS": 2}
+    code, out, err = run(elsewhere, *arguments, **options)
+    assert code == 0, err
+    assert "speed 2.0" in out and "Creating a 2-shot dataset" in out
+    got = results(elsewhere / "out/all")
+    assert got["trainer"] == "PromptForStrangers" and "SPEED: 2.0" in got["config"]
+    assert "POSTERIOR: warm" in got["config"] and got["n_total"] == 9  # 3 of 10 per class
+    # the split and the few-shot choice are read again
+    arguments[-1] = "out/again"
+    code, out, err = run(elsewhere, *arguments, **options)
+    assert code == 0, err
+    assert "Reading split from" in out and "Creating a 2-shot dataset" not in out
+    assert results(elsewhere / "out/again")["nll"] == got["nll"]
+    options["TRAINER__STRANGERS__SPEED"], arguments[-1] = 0, "out/slow"
+    code, _, err = run(elsewhere, *arguments, **options)
+    assert code == 2 and "TRAINER.STRANGERS.SPEED is 0.0" in err
+
+
+def test_plugins_of_the_environment(elsewhere):
+    arguments = ["--trainer", "VPT", "--output-dir", "out/environment"]
+    options = {"TRAINER__VPT__POSTERIOR": "warm", "DATASET__SUBSAMPLE_CLASSES": "new"}
+    plugins = "strangers, datasets/buttons.py"
+    code, _, err = run(elsewhere, *arguments, plugins=plugins, **options)
+    assert code == 0, err
+    got = results(elsewhere / "out/environment")
+    assert got["n_total"] == 3 and list(got["per_class"]) == ["coat_button"]
+    assert "STRANGERS" not in got["config"]
+
+
+BAD = {
+    "nothing": "plug-in 'nothing' (--import) does not exist: there is no module 'nothing', neither",
+    "strangers.nothing": "there is no module 'strangers.nothing'",
+    "datasets/nothing.py": "plug-in 'datasets/nothing.py' (--import) does not exist",
+    "broken": "plug-in 'broken' (--import) cannot be imported: JSONDecodeError: Expecting value",
+    "greedy": "the trainer name 'VPT' is already taken by trainers.vpt, so that greedy cannot",
+}
+
+
+def test_plugins_that_cannot_be_loaded(elsewhere):
+    flags = [flag for name in BAD for flag in ("--import", name)]
+    code, _, err = run(elsewhere, *flags, "--output-dir", "out/bad", "--trainer", "VPT")
+    assert code == 2 and "Traceback" not in err
+    for message in BAD.values():
+        assert message in err
+    assert "visual prompt tuning" in err and not (elsewhere / "out/bad").exists()
+
+
+def test_entry_points(tmp_path, monkeypatch):
+    from varprompt.settings.plugins import load_plugins
+
+    (tmp_path / "from_entry.py").write_text("print('imported from_entry')")
+    information = tmp_path / "from_entry-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Name: from-entry\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[varprompt.plugins]\nmine = from_entry\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_plugins() == ["from_entry"]
+    assert sys.modules.pop("from_entry").__file__ == str(tmp_path / "from_entry.py")
+
+
+def test_both_names_of_the_packages_are_one():
+    from varprompt.settings.plugins import share_packages
+
+    share_packages()
+    import varprompt.datasets.coop as coop
+    import varprompt.trainers.base as base
+
+    import datasets.coop
+    import trainers.base
+
+    assert base is trainers.base and coop is datasets.coop
+    assert base.__spec__.name == "trainers.base"
+
+
+def test_configs_are_found_anywhere(elsewhere, monkeypatch):
+    from varprompt.errors import ConfigError
+    from varprompt.settings.configs import configs_folder, find_config
+
+    monkeypatch.chdir(elsewhere)
+    packaged = configs_folder() / "trainers/VPT/embedded.yaml"
+    name = "configs/trainers/VPT/embedded.yaml"
+    assert find_config(name) == find_config(name.removeprefix("configs/")) == packaged
+    (elsewhere / "configs/trainers/VPT").mkdir(parents=True)
+    (elsewhere / "configs/trainers/VPT/embedded.yaml").write_text("")
+    assert (
+        str(find_config("configs/trainers/VPT/embedded.yaml"))
+        == "configs/trainers/VPT/embedded.yaml"
+    )
+    with pytest.raises(ConfigError, match="did you mean .*rn50_c4_ep10_batch1_ctxv1.yaml"):
+        find_config("configs/trainers/VPT/rn50_c4_ep10_batch1.yaml")
+    with pytest.raises(ConfigError, match="does not exist"):
+        find_config(elsewhere / "configs/trainers/CoOp/rn50.yaml")
