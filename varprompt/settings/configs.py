@@ -41,17 +41,15 @@ def find_config(path: str | PathLike[str]) -> Path:
     for place in places:
         if place.is_file():
             return place
-    hints = [hint for place in places if (hint := _near(place))]
-    folders = " and ".join(dict.fromkeys(str(place.parent) for place in places))
-    raise ConfigError(
-        f"configuration file {path} does not exist{hints[0] if hints else f'; no folder {folders}'}"
-    )
-
-
-def _near(path: Path) -> str:
-    """What is there instead; "" if there is no such folder."""
-    names = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, 1, 0.4)
-    if near:
-        return f"; did you mean {path.parent / near[0]}?"
-    return f"; {path.parent} has {', '.join(names)}" if names else ""
+    there = {
+        place: sorted(p.name for p in place.parent.glob("*.yaml"))
+        for place in places
+        if place.parent.is_dir()
+    }
+    hint = "; no folder " + " and ".join(str(place.parent) for place in places)
+    for place, names in there.items():
+        hint = f"; {place.parent} has {', '.join(names) or 'no such files'}"
+    for place, names in there.items():
+        for near in difflib.get_close_matches(place.name, names, 1, 0.4):
+            hint = f"; did you mean {place.parent / near}?"
+    raise ConfigError(f"configuration file {path} does not exist{hint}")

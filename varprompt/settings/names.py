@@ -34,7 +34,7 @@ def explain_taken_names(registry: Any, what: str, hint: str) -> None:
                 f"the {what} name {name!r} is already taken by {first}, so that "
                 f"{obj.__module__} cannot have it. {hint}"
             )
-        return register(obj, force=force)
+        return register(obj, force=True) if force else register(obj)
 
     explained.explains = True  # type: ignore[attr-defined]
     registry.register = explained
