@@ -6,6 +6,7 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
+import trainers.baselines  # noqa: F401 - registers all trainers
 from varprompt.config import PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.settings.merge import merge_file, merge_pairs

@@ -151,6 +151,8 @@ def _class_of(trainer: type[Declaration] | str) -> type[Declaration]:
         return trainer
     from dassl.engine import TRAINER_REGISTRY
 
+    if trainer not in TRAINER_REGISTRY.registered_names():
+        raise ConfigError(f"no trainer {trainer!r} is registered; import its module first")
     found: type[Declaration] = TRAINER_REGISTRY.get(trainer)
     return found
 
