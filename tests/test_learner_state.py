@@ -105,8 +105,20 @@ CONFIGS = {name: config for name, (config, _) in LAYOUTS.items()} | {
     "per_token": dataclasses.replace(VPT, residual="per_token"),
     "conditional-per_token": dataclasses.replace(VPT_COCOOP, residual="per_token"),
     "longer": dataclasses.replace(VPT, ctx_init="", n_ctx=5),
+    "low_rank": dataclasses.replace(VPT, posterior="low_rank"),
+    "lower_rank": dataclasses.replace(VPT, posterior="low_rank", rank=2),
+    "mixture": dataclasses.replace(
+        VPT, posterior="mixture", residual="per_token", ctx_init="a photo of a|a picture of the"
+    ),
 }
 PAIRS = [(a, b) for a in CONFIGS for b in CONFIGS if a != b]
+
+
+@pytest.mark.parametrize("name", ["low_rank", "mixture"])
+def test_own_families_come_back(name):
+    theirs, ours = prompted(CONFIGS[name]), prompted(CONFIGS[name], seed=3)
+    load(ours, {"state_dict": theirs.prompt_learner.state_dict()})
+    assert torch.equal(outputs(ours), outputs(theirs))
 
 
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS)

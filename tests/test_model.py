@@ -276,6 +276,68 @@ def test_prompts_that_do_not_fit(config, names, message):
         PromptedCLIP(small_clip(), names, config)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("dog", "class names are 'dog'; give a list of strings"),
+        (["dog", 7], "give a list of strings"),
+        ([], "there are no class names"),
+        (["dog", " _"], r"number \[1\] are empty"),
+        (["polka_dot", "x", "Polka dot"], r"several classes, \['polka dot'\]"),
+    ],
+)
+def test_class_names_that_are_none(names, message):
+    with pytest.raises(ConfigError, match=message):
+        PromptedCLIP(small_clip(), names, PromptConfig())
+
+
+def test_classes_of_one_name_if_that_is_meant():
+    """Two of ImageNet's classes are called missile."""
+    model = PromptedCLIP(small_clip(), ["missile", "x", "missile"], BASE, same_names=True)
+    log_prob = model.predictor()(model.towers.encode_image(images(2)))
+    torch.testing.assert_close(log_prob[:, 0], log_prob[:, 2])
+
+
+def test_more_dimensions_than_sobol_points_have():
+    config = dataclasses.replace(
+        BASE, residual="per_token", sampler="sobol", ctx_init="", n_ctx=65, precision="fp32"
+    )
+    clip = small_clip(width=384, layers=1)
+    with pytest.raises(ConfigError, match="at most 21201 dimensions, posterior 'gaussian' takes"):
+        PromptedCLIP(clip, ["x"], config)
+
+
+def test_a_mixture_starts_at_its_templates():
+    """With next to no noise its samples are what each template would be alone."""
+    templates = ("a photo of a", "a picture of the")
+    config = dataclasses.replace(
+        BASE, posterior="mixture", residual="per_token", ctx_init="|".join(templates),
+        logvar_init=-19.9, learn_context=False, n_samples=2,
+    )  # fmt: skip
+    mixture = PromptedCLIP(small_clip(), NAMES, config)
+    features = mixture.towers.encode_image(images(3))
+    got, _ = mixture.logits_of(features)
+    for logits, words in zip(got, templates, strict=True):
+        alone = PromptedCLIP(small_clip(), NAMES, PromptConfig(ctx_init=words))
+        assert error(logits, alone.logits_of(features)[0][0]) < 0.005  # a deviation of 5e-5
+    assert error(got[1], got[0]) > 0.05
+
+
+MOVING = [BASE, dataclasses.replace(BASE, conditional=True), COOP[3], COCOOP]
+MOVING += [dataclasses.replace(BASE, posterior="low_rank"), PREDICTING[-1].values[0]]
+
+
+@pytest.mark.parametrize("config", MOVING, ids=identify)
+def test_to_moves_everything(config):
+    """Parameters, buffers and the class names' tokens, and nothing is renamed."""
+    model = prompted(config)
+    before = model.state_dict().keys()
+    assert model.to("meta") is model and model.state_dict().keys() == before
+    tensors = [*model.parameters(), *model.buffers(), *vars(model.tokens).values()]
+    found = {t.device.type for t in tensors if isinstance(t, torch.Tensor)}
+    assert found == {"meta"}
+
+
 def test_similarity_is_the_mean_cosine_between_classes():
     model = prompted(BASE)
     features = model.towers.encode_image(images(1))

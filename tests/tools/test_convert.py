@@ -46,7 +46,9 @@ def test_from_theirs(layout, tmp_path):
     load(prompted(config, seed=3), found)
 
 
-@pytest.mark.parametrize("name", ["delta", "fixed", "per_token", "conditional-per_token"])
+@pytest.mark.parametrize(
+    "name", ["delta", "fixed", "per_token", "conditional-per_token", "low_rank", "mixture"]
+)
 def test_without_counterpart(name, tmp_path, capsys):
     state = prompted(CONFIGS[name]).prompt_learner.state_dict()
     files.write({"state_dict": state}, tmp_path / "ours")
