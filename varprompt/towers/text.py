@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .blocks import check_tower, finish, project_qkv
+from .memory import automatic_budget
 from .tokens import ClassTokens
 
 # What a token of a layer keeps for the backward pass, in units of D: the inputs of the two
@@ -30,11 +32,10 @@ from .tokens import ClassTokens
 _KEPT_FLOAT32 = 2
 _KEPT = 9
 _WORKING = 18
-_SHARE_OF_FREE_MEMORY = 0.5
+_LEAST_SHARE = 4
 # On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
 # cost nothing: beyond, caches overflow and every tensor is new memory from the system.
 _CPU_CHUNK = 16 << 20
-_QUICK_GELU = 1.702
 _MOST_HEADS = 65535  # of attention on a GPU: a kernel's grid has no more rows
 
 Prefix = list[tuple[Tensor, Tensor]]  # per layer keys and values of the shared beginning (P, S, D)
@@ -44,18 +45,41 @@ class FrozenTextEncoder(nn.Module):
     """Text features of prompts, without gradients for the tower's weights.
 
     Args:
-        clip_model: a frozen ``clip.model.CLIP``.
-        mem_budget: bytes that activations may take; 0 = at most half of what is free on the device.
+        clip_model: a frozen ``clip.model.CLIP``, or any with its attributes: context length, heads
+            and activation are the model's own.
+        mem_budget: see the attribute.
+
+    Attributes:
+        mem_budget: bytes that one call may take, output included; 0 = at most half of what is free
+            on the device where the tower is. It decides about chunks, and they about the order of
+            sums, that is, about last digits. To repeat a run bit for bit where other memory is
+            free, record `resolved_budget` and assign it to `mem_budget` before the first call. One
+            tile of one sample is processed at a time however small it is.
+
+    Raises:
+        ConfigError: a tower that is not causal, or has other layers than CLIP's.
     """
 
     def __init__(self, clip_model: Any, mem_budget: int = 0):
         super().__init__()
+        self.activation = check_tower(clip_model)
         self.blocks = clip_model.transformer.resblocks
         self.ln_final = clip_model.ln_final
         self.positions = clip_model.positional_embedding
         self.projection = clip_model.text_projection
         self.n_heads = self.blocks[0].attn.num_heads
-        self.mem_budget = mem_budget or _automatic_budget(self.positions.device)
+        self.mem_budget = mem_budget
+        self._automatic: dict[torch.device, int] = {}
+
+    @property
+    def resolved_budget(self) -> int:
+        """`mem_budget`, or what 0 means: looked up once for each device the tower is on."""
+        if self.mem_budget:
+            return self.mem_budget
+        device = self.positions.device
+        if device not in self._automatic:
+            self._automatic[device] = automatic_budget(device)
+        return self._automatic[device]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -95,12 +119,12 @@ class FrozenTextEncoder(nn.Module):
         x = x + self.positions[: len(x), None].to(x.dtype)
         kept = []
         for block in self.blocks:
-            q, k, v = _qkv(block, x)
+            q, k, v = project_qkv(block, x)
             kept.append((k, v))
             if len(kept) < len(self.blocks):
                 q, k, v = (self._heads(t[None]) for t in (q, k, v))  # (1, S * H, P, D / H)
                 attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                x = _finish(block, x, _merge(attended, x.shape[1])[0])
+                x = finish(block, x, _merge(attended, x.shape[1])[0], self.activation)
         return kept
 
     def _own(self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens) -> Tensor:
@@ -110,7 +134,8 @@ class FrozenTextEncoder(nn.Module):
         x = x.to(self.dtype) + self.positions[tokens.position + n_prefix, None].to(self.dtype)
         mask = tokens.sees[:, None]  # (Z, 1, Y, P + Y)
         for i, (block, shared) in enumerate(zip(self.blocks, prefix, strict=True)):
-            q, k, v = (t.expand(-1, -1, n_samples, -1) for t in _qkv(block, x))  # (Z, Y, S, D)
+            own = project_qkv(block, x)
+            q, k, v = (t.expand(-1, -1, n_samples, -1) for t in own)  # (Z, Y, S, D)
             k, v = (
                 torch.cat([s.expand(len(x), -1, -1, -1), t], 1)  # (Z, P + Y, S, D)
                 for s, t in zip(shared, (k, v), strict=True)
@@ -119,7 +144,7 @@ class FrozenTextEncoder(nn.Module):
             attended = _merge(F.scaled_dot_product_attention(q, k, v, mask), n_samples)
             if i + 1 == len(self.blocks):
                 x, attended = (t.flatten(0, 1).index_select(0, tokens.ends) for t in (x, attended))
-            x = _finish(block, x, attended)
+            x = finish(block, x, attended, self.activation)
         x = self.ln_final(x) @ self.projection  # (C, S, E)
         return F.normalize(x.float(), dim=-1)
 
@@ -128,22 +153,33 @@ class FrozenTextEncoder(nn.Module):
         return x.flatten(2).unflatten(2, (x.shape[2] * self.n_heads, -1)).transpose(1, 2)
 
     def _chunk(self, n_samples: int, tokens: ClassTokens) -> tuple[int, int]:
-        """Samples and tiles to process at once so that activations fit the budget."""
-        per_token = _WORKING * self.dtype.itemsize
-        if torch.is_grad_enabled():
-            kept = 4 * _KEPT_FLOAT32 + self.dtype.itemsize * _KEPT
-            per_token += kept * len(self.blocks)
-        per_tile = per_token * self.positions.shape[1] * tokens.tile
-        pieces = self.mem_budget // per_tile
-        at_once = pieces >= n_samples * tokens.n_tiles and torch.is_grad_enabled()
-        if self.positions.device.type == "cpu" and not at_once:
-            hidden = 4 * self.positions.shape[1] * self.dtype.itemsize * tokens.tile
-            pieces = min(pieces, _CPU_CHUNK // hidden)
-        pieces = max(1, pieces)
-        n_samples = min(n_samples, _MOST_HEADS // self.n_heads)
-        if pieces >= tokens.n_tiles:
-            return min(n_samples, pieces // tokens.n_tiles), tokens.n_tiles
-        return 1, pieces
+        """Samples and tiles to process at once so that a call fits the budget."""
+        width, size, n_tiles = self.positions.shape[1], self.dtype.itemsize, tokens.n_tiles
+        backward = torch.is_grad_enabled()
+        per_token = width * _WORKING * size
+        if backward:
+            per_token += width * (4 * _KEPT_FLOAT32 + size * _KEPT) * len(self.blocks)
+        budget = self.resolved_budget
+        left = budget - n_samples * self._kept_besides(tokens, backward)
+        # Chunks cannot make the output smaller: where it alone is too large, they keep a share of
+        # the budget, as the smallest chunks would only be slow.
+        left = max(left, budget // _LEAST_SHARE)
+        samples = left // (per_token * (n_tiles * tokens.tile + 1 + tokens.n_lead))
+        tiles = left // (per_token * tokens.tile)
+        if self.positions.device.type == "cpu" and not (backward and samples >= n_samples):
+            most = _CPU_CHUNK // (4 * width * size * tokens.tile)
+            samples, tiles = min(samples, most // n_tiles), min(tiles, most)
+        if samples < 1:
+            return 1, max(1, min(tiles, n_tiles))
+        return min(n_samples, samples, _MOST_HEADS // self.n_heads), n_tiles
+
+    def _kept_besides(self, tokens: ClassTokens, backward: bool) -> int:
+        """Bytes that stay for each sample when its chunk is done."""
+        features = 4 * tokens.n_classes * self.projection.shape[1]
+        if not backward:
+            return 2 * features  # of the chunk, and in the output
+        shared = (1 + tokens.n_lead) * self.positions.shape[1] * self.dtype.itemsize
+        return 3 * features + 2 * len(self.blocks) * shared  # their gradient; keys and values
 
 
 def _directly(function: Any, *args: Any) -> Any:
@@ -156,74 +192,12 @@ def _recomputed(function: Any, *args: Any) -> Any:
     return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
 
 
-def _qkv(block: nn.Module, x: Tensor) -> list[Tensor]:
-    x = block.ln_1(x)
-    weights = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
-    return [_linear(x, weight, bias) for weight, bias in zip(*weights, strict=True)]
-
-
 def _merge(attended: Tensor, n_samples: int) -> Tensor:
     """`(Z, S * H, Y, D / H)` to `(Z, Y, S, D)`."""
     return attended.transpose(1, 2).flatten(2).unflatten(2, (n_samples, -1))
-
-
-def _finish(block: nn.Module, x: Tensor, attended: Tensor) -> Tensor:
-    """Output projection and MLP, both with their residual connection."""
-    x = x + _linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
-    fc, proj = block.mlp.c_fc, block.mlp.c_proj
-    # QuickGELU, x * sigmoid(a x), is silu(a x) / a: one tensor is kept for the backward instead
-    # of two, and both factors are applied where there are D numbers instead of 4 D
-    hidden = _linear(_QUICK_GELU * block.ln_2(x), fc.weight, _QUICK_GELU * fc.bias)
-    return (x + proj.bias).add_(_linear(F.silu(hidden), proj.weight), alpha=1 / _QUICK_GELU)
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear``, through oneDNN where that is possible: MKL is half as fast on AMD's CPUs."""
-    if (
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and x.dtype == weight.dtype == torch.float32
-        and not (weight.requires_grad or torch.is_autocast_enabled("cpu"))
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-    ):
-        return _OneDNNLinear.apply(x, weight, bias)
-    return F.linear(x, weight, bias)
-
-
-class _OneDNNLinear(torch.autograd.Function):
-    """`x W^T + b`, differentiable in x."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        weight = ctx.saved_tensors[0].t()
-        return torch.ops.mkldnn._linear_pointwise(grad, weight, None, "none", [], ""), None, None
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
     """Ranges of nearly equal length, `size` at most."""
     size = -(-total // -(-total // size))
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
-
-
-def _automatic_budget(device: torch.device) -> int:
-    """A power of two, so that a run repeated on the same machine has the same chunks."""
-    return 1 << int(_SHARE_OF_FREE_MEMORY * _free_memory(device)).bit_length() - 1
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes free for new allocations on `device`; 8 GiB where nobody tells."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            sizes = dict(line.split(":") for line in file)
-        return int(sizes["MemAvailable"].split()[0]) << 10
-    except OSError:
-        return 8 << 30

@@ -72,8 +72,9 @@ class ClassTokens:
         """The same tokens with every tensor on `device`; itself if it is there already."""
         if self.start.device == torch.device(device):
             return self
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return replace(self, **{k: v.to(device) for k, v in values if isinstance(v, Tensor)})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if torch.is_tensor(v)}
+        return replace(self, **moved)
 
     def part(self, tiles: slice) -> ClassTokens:
         """The given range of tiles."""
@@ -173,7 +174,9 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
         )
     size, tiles = _tiles([len(row) for row in rows])
     pad = _tokenizer().encoder["<|endoftext|>"]
-    items, owner, position = [], [], []
+    items: list[tuple[int, ...]] = []
+    owner: list[tuple[int, ...]] = []
+    position: list[tuple[int, ...]] = []
     for tile in tiles:
         tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
         tokens += [(pad, -1, 0)] * (size - len(tokens))

@@ -1,0 +1,138 @@
+"""One layer of CLIP's text tower, taken apart, and what a tower must be for that to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+_PARTS = {"ln_1", "attn", "ln_2", "mlp"}  # of a block
+_MLP = ["c_fc", "gelu", "c_proj"]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """`x -> function(scale * x) / scale`, what stands between the two layers of an MLP."""
+
+    function: Callable[[Tensor], Tensor]
+    scale: float = 1.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The activation of every number of `x`."""
+        return self.function(self.scale * x) / self.scale
+
+
+ACTIVATIONS = {
+    # x * sigmoid(1.702 x) written as silu: autograd keeps one tensor for the backward, not two
+    "QuickGELU": Activation(F.silu, 1.702),
+    "GELU": Activation(F.gelu),
+    "GELU (tanh)": Activation(partial(F.gelu, approximate="tanh")),
+}
+
+
+def check_tower(clip_model: Any) -> Activation:
+    """See whether the fast path computes what the tower itself would; return its activation.
+
+    Raises:
+        ConfigError: it would not; lists every reason.
+    """
+    blocks = clip_model.transformer.resblocks
+    children = [(name, child) for block in blocks for name, child in block.named_children()]
+    # open_clip's blocks have ls_1 and ls_2, which do nothing unless the model scales its layers
+    extra = {n for n, child in children if n not in _PARTS and not isinstance(child, nn.Identity)}
+    problems = [f"its layers have the unknown parts {sorted(extra)}"] if extra else []
+    heads = {block.attn.num_heads for block in blocks}
+    if len(heads) > 1:
+        problems.append(f"its layers have different numbers of heads: {sorted(heads)}")
+    if not all(_is_causal(getattr(block, "attn_mask", None), clip_model) for block in blocks):
+        problems.append("its attention is not causal (a token must see itself and those before it)")
+    known = {_activation_name(block.mlp): block.mlp for block in blocks}
+    if len(known) > 1:
+        problems.append(f"its layers have different activations: {list(known)}")
+    if None in known:
+        problems.append(
+            f"its MLP {known[None]!r} is unknown; it must be {', '.join(_MLP)} with one of the "
+            f"activations {', '.join(ACTIVATIONS)}"
+        )
+    if problems:
+        raise ConfigError(f"the text tower of this CLIP is not supported: {'; '.join(problems)}")
+    return ACTIVATIONS[next(name for name in known if name)]
+
+
+def _activation_name(mlp: nn.Module) -> str | None:
+    """The activation of an MLP by its values: every project has a QuickGELU class of its own."""
+    children = dict(mlp.named_children())
+    if list(children) != _MLP or list(children["gelu"].parameters()):
+        return None
+    x = torch.linspace(-8, 8, 162).view(2, 81)
+    y = children["gelu"](x)
+    for name, known in ACTIVATIONS.items():
+        # the closest two, GELU and its approximation by tanh, are 5e-4 apart
+        if y.shape == x.shape and torch.allclose(y, known(x), rtol=1e-5, atol=1e-5):
+            return name
+    return None
+
+
+def _is_causal(mask: Tensor | None, clip_model: Any) -> bool:
+    """Of the additive mask (T, T) of a block, or of the model, where open_clip has it."""
+    mask = getattr(clip_model, "attn_mask", None) if mask is None else mask
+    if mask is None:
+        return False
+    if mask.is_meta:
+        return True  # a tower without values is good for counting memory and work only
+    hidden = torch.ones_like(mask, dtype=torch.bool).triu(1)
+    return bool((mask[hidden] <= -1e4).all() and (mask[~hidden] == 0).all())
+
+
+def project_qkv(block: Any, x: Tensor) -> list[Tensor]:
+    """Queries, keys and values, each of x's shape `(..., D)`."""
+    x = block.ln_1(x)
+    weights = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
+    return [linear(x, weight, bias) for weight, bias in zip(*weights, strict=True)]
+
+
+def finish(block: Any, x: Tensor, attended: Tensor, activation: Activation) -> Tensor:
+    """Output projection and MLP, both with their residual connection, `(..., D)`."""
+    x = x + linear(attended, block.attn.out_proj.weight, block.attn.out_proj.bias)
+    fc, proj, scale = block.mlp.c_fc, block.mlp.c_proj, activation.scale
+    # Both factors of the activation go where there are D numbers instead of 4 D: the first one
+    # into the input of the first layer, the second one onto the output of the last.
+    hidden = linear(scale * block.ln_2(x), fc.weight, scale * fc.bias)
+    return (x + proj.bias).add_(linear(activation.function(hidden), proj.weight), alpha=1 / scale)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear``, through oneDNN where that is possible: MKL is half as fast on AMD's CPUs."""
+    if (
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and x.dtype == weight.dtype == torch.float32
+        and not (weight.requires_grad or torch.is_autocast_enabled("cpu"))
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+    ):
+        return _OneDNNLinear.apply(x, weight, bias)
+    return F.linear(x, weight, bias)
+
+
+class _OneDNNLinear(torch.autograd.Function):
+    """`x W^T + b`, differentiable in x any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # autograd knows no derivative of the operator and would take it for a constant: the
+        # product of the backward has to be this function again to have a derivative of its own
+        (weight,) = ctx.saved_tensors
+        return _OneDNNLinear.apply(grad, weight.t(), None), None, None
