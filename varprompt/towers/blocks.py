@@ -71,7 +71,7 @@ def _activation_name(mlp: nn.Module) -> str | None:
     children = dict(mlp.named_children())
     if list(children) != _MLP or list(children["gelu"].parameters()):
         return None
-    x = torch.linspace(-8, 8, 162).view(2, 81)
+    x = torch.linspace(-8, 8, 162).view(3, 54)
     y = children["gelu"](x)
     for name, known in ACTIVATIONS.items():
         # the closest two, GELU and its approximation by tanh, are 5e-4 apart

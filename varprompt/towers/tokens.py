@@ -164,7 +164,7 @@ def text_tokens(clip_model: Any, texts: Sequence[str]) -> ClassTokens:
 
 def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int) -> ClassTokens:
     """Put rows of token ids into tiles; -1 - j stands for context vector j."""
-    limit = clip_model.context_length
+    limit = len(clip_model.positional_embedding)
     too_long = [n for n, row in zip(names, rows, strict=True) if 1 + n_lead + len(row) > limit]
     if too_long:
         raise ConfigError(
