@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 
 from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -16,6 +17,7 @@ from varprompt.console import out, printable
 from varprompt.errors import DataError
 from varprompt.images.read import read_rgb
 from varprompt.settings.nodes import extend_cfg
+from varprompt.settings.plugins import add_import_flag, load_plugins
 
 from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
 from .base import ATTENTION, FewShotDataset, MissingError
@@ -44,13 +46,25 @@ class Finding:
         if self.dataset:
             parts = (self.dataset.train_x, self.dataset.val, self.dataset.test)
             got = [len(self.dataset.classnames), *(len(part or ()) for part in parts)]
-            wanted = [self.kind.n_classes, *self.kind.sizes]
+            published = getattr(self.kind, "sizes", (None, None, None))  # of plug-ins perhaps not
+            wanted = [getattr(self.kind, "n_classes", None), *published]
             cells = [
                 f"{g:,}" if w in (None, g) else f"{g:,} of {w:,}"
                 for g, w in zip(got, wanted, strict=True)
             ]
         state = self.state or ("see below" if self.gaps else "complete")
         return [self.kind.__name__, self.kind.dataset_dir, *cells, state]
+
+
+def add_kinds_of_plugins() -> None:
+    """Note the data sets that others have registered, by the names of their modules."""
+    for name in DATASET_REGISTRY.registered_names():
+        kind = DATASET_REGISTRY.get(name)
+        package, _, module = kind.__module__.rpartition(".")
+        if kind in (*KINDS.values(), *EMBEDDED_DATASETS) or package.startswith("dassl."):
+            continue
+        KINDS[name.lower() if module in KINDS else module] = kind
+        OTHER_SPELLINGS[name.lower()] = next(key for key, k in KINDS.items() if k is kind)
 
 
 def config_for(data: str):
@@ -84,7 +98,7 @@ def missing_sources(kind: type[FewShotDataset], folder: str) -> list[str]:
     """Return the steps that get what a folder lacks of the official data set."""
     return [
         f"get {name} from {source} into {folder}"
-        for name, source in kind.sources.items()
+        for name, source in getattr(kind, "sources", {}).items()
         if kind.dataset_dir  # a folder of one's own has no sources
         and name not in kind.only_without_split
         and not os.path.exists(os.path.join(folder, name))
@@ -128,7 +142,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help=f"data sets, all of CoOp's if left out: {', '.join(KINDS)}",
     )
     parser.add_argument("--images", action="store_true", help="decode every image (slow)")
+    add_import_flag(parser)
     args = parser.parse_args(argv)
+    load_plugins(args.plugins)
+    add_kinds_of_plugins()
     args.data = os.path.expanduser(args.data)
     args.names = [OTHER_SPELLINGS.get(name.lower(), name.lower()) for name in args.names]
     problems: list[str] = []

@@ -20,6 +20,7 @@ from torch import Tensor
 from . import files
 from .errors import CheckpointError, brief
 from .learner_state import CLASS_BUFFERS, name_here, name_there
+from .settings.plugins import add_import_flag, load_plugins
 
 
 def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -> dict[str, Any]:
@@ -147,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", metavar="IN", help="a checkpoint of either layout")
     parser.add_argument("target", metavar="OUT", help="the file to write")
     parser.add_argument("--to", choices=("coop", "ours"), required=True)
+    add_import_flag(parser)
     args = parser.parse_args(argv)
+    load_plugins(args.plugins)
     if Path(args.source).is_dir():
         raise CheckpointError(f"{args.source} is a folder; give a file, model.pth.tar-EPOCH")
     if Path(args.target).is_dir():

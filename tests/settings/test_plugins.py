@@ -53,17 +53,19 @@ def results(folder):
 
 
 def test_all_kinds_at_once(elsewhere):
-    """Posterior, trainer with its node, data set in CoOp's style: all from outside."""
+    """Posterior, trainer with its node, data set in CoOp's style, CLIP source: from outside."""
     arguments = ["--import", "strangers", "--import", "datasets/buttons.py"]
     arguments += ["--trainer", "PromptForStrangers", "--output-dir", "out/all"]
-    options = {"TRAINER__STRANGERS__POSTERIOR": "warm", "TRAINER__STRANGERS__PREC": "fp32"}
+    options = {"TRAINER__STRANGERS__POSTERIOR": "laplace", "TRAINER__STRANGERS__PREC": "fp32"}
     options |= {"TRAINER__STRANGERS__SPEED": 2, "DATASET__NUM_SHOTS": 2}
+    options |= {"MODEL__BACKBONE__NAME": "strange:cold"}
     code, out, err = run(elsewhere, *arguments, **options)
     assert code == 0, err
     assert "speed 2.0" in out and "Creating a 2-shot dataset" in out
     got = results(elsewhere / "out/all")
     assert got["trainer"] == "PromptForStrangers" and "SPEED: 2.0" in got["config"]
-    assert "POSTERIOR: warm" in got["config"] and got["n_total"] == 9  # 3 of 10 per class
+    assert "POSTERIOR: laplace" in got["config"] and got["n_total"] == 9  # 3 of 10 per class
+    assert got["backbone"] == "strange:cold"
     # the split and the few-shot choice are read again
     arguments[-1] = "out/again"
     code, out, err = run(elsewhere, *arguments, **options)
@@ -77,13 +79,25 @@ def test_all_kinds_at_once(elsewhere):
 
 def test_plugins_of_the_environment(elsewhere):
     arguments = ["--trainer", "VPT", "--output-dir", "out/environment"]
-    options = {"TRAINER__VPT__POSTERIOR": "warm", "DATASET__SUBSAMPLE_CLASSES": "new"}
+    options = {"TRAINER__VPT__POSTERIOR": "laplace", "DATASET__SUBSAMPLE_CLASSES": "new"}
     plugins = "strangers, datasets/buttons.py"
     code, _, err = run(elsewhere, *arguments, plugins=plugins, **options)
     assert code == 0, err
     got = results(elsewhere / "out/environment")
     assert got["n_total"] == 3 and list(got["per_class"]) == ["coat_button"]
     assert "STRANGERS" not in got["config"]
+
+
+@pytest.mark.parametrize("name", ["buttons", "Buttons"])
+def test_the_check_of_data_sets_knows_them(name, elsewhere):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VARPROMPT_PLUGINS": ""}
+    arguments = ["data", name, "--images", "--import", "datasets/buttons.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "datasets.check", *arguments],
+        cwd=elsewhere, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "Buttons" in done.stdout and "complete" in done.stdout, done.stderr
+    assert done.returncode == 0
 
 
 BAD = {

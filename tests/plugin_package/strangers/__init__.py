@@ -1,3 +1,3 @@
 """What people outside of this repository write: importing it registers all of it."""
 
-from . import posterior, trainer  # noqa: F401
+from . import clip_source, posterior, trainer  # noqa: F401
