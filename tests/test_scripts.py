@@ -59,7 +59,8 @@ class Shell:
         for name in ("scripts", "varprompt/settings"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__py*"))
         (self.root / "configs").symlink_to(ROOT / "configs")
-        shutil.copy(ROOT / "varprompt/errors.py", self.root / "varprompt")
+        for name in ("errors.py", "checks.py"):
+            shutil.copy(ROOT / "varprompt" / name, self.root / "varprompt")
         (self.root / "varprompt/__init__.py").write_text("raise ImportError('torch')")
         (self.root / "data/dtd").mkdir(parents=True)
         self.folder = folder / "here"
@@ -285,47 +286,47 @@ def test_help(shell, script, flag):
 
 # Call, and what its error says.
 WRONG = """
-base2new_train.sh dttd 1 | DATASET 'dttd' is unknown; did you mean dtd? known: caltech101 chalk
-base2new_train.sh DTD 1 | did you mean dtd?
-base2new_train.sh aircraft 1 | did you mean fgvc_aircraft?
+base2new_train.sh dttd 1 | DATASET is 'dttd'; choose from caltech101, chalk,
+base2new_train.sh DTD 1 | did you mean 'dtd'?
+base2new_train.sh aircraft 1 | did you mean 'fgvc_aircraft'?
 base2new_train.sh ../dtd 1 | DATASET '../dtd': there is no file
 base2new_train.sh dtd/ 1 | DATASET is a name in configs/datasets, without .yaml, or the path
 base2new_train.sh dtd.yaml 1 | DATASET 'dtd.yaml': there is no file
 base2new_train.sh imagenetv2 1 | imagenetv2 has test images only: xd_test.sh, zeroshot.sh
-base2new_train.sh dtd '' | SEED must be a whole number from 0 to 4294967295, not ''
-base2new_train.sh dtd 1.5 | SEED must be a whole number from 0 to 4294967295, not '1.5'
-base2new_train.sh dtd -1 | not '-1'
-base2new_train.sh dtd 01 | not '01'
-base2new_train.sh dtd ٣ | SEED must be
-base2new_train.sh dtd 4294967296 | not '4294967296'
-base2new_train.sh '' 1 | DATASET '' is unknown
+base2new_train.sh dtd '' | SEED is ''; give a whole number
+base2new_train.sh dtd 1.5 | SEED is '1.5'; give a whole number
+base2new_train.sh dtd -1 | SEED is -1; it must be at least 0
+base2new_train.sh dtd 01 | SEED is '01'; give a whole number
+base2new_train.sh dtd ٣ | SEED is '٣'; give a whole number
+base2new_train.sh dtd 4294967296 | it must be at most 4294967295
+base2new_train.sh '' 1 | DATASET is ''; choose from
 base2new_train.sh dtd 1 OPTIM.LR | there is no VALUE behind the last KEY, 'OPTIM.LR'
 base2new_train.sh dtd 1 OPTIM.LR=1 2 | 'OPTIM.LR=1': write options as KEY VALUE
 base2new_train.sh dtd 1 --no-cache x | '--no-cache' is no KEY
-L=abc base2new_train.sh dtd 1 | L must be a whole number from 1 to 1000000, not 'abc'
-L=0 base2new_test.sh dtd 1 | L must be a whole number from 1 to 1000000, not '0'
-EPOCHS=1e3 base2new_train.sh dtd 1 | EPOCHS must be a whole number from 1 to 1000000, not '1e3'
-SHOTS=0 base2new_train.sh dtd 1 | SHOTS must be a whole number from 1 to 1000000, not '0'; SHOTS=all
+L=abc base2new_train.sh dtd 1 | L is 'abc'; give a whole number
+L=0 base2new_test.sh dtd 1 | L is 0; it must be at least 1
+EPOCHS=1e3 base2new_train.sh dtd 1 | EPOCHS is '1e3'; give a whole number
+SHOTS=0 base2new_train.sh dtd 1 | SHOTS is 0; it must be at least 1; SHOTS=all
 fewshot.sh dtd 0 1 | SHOTS=all takes all images of a class
-SHOTS=-2 xd_train.sh 1 | SHOTS must be
+SHOTS=-2 xd_train.sh 1 | SHOTS is -2; it must be at least 1; SHOTS=all takes
 GPU=gpu0 xd_train.sh 1 | GPU must be the number of a GPU, or several as in 0,1; not 'gpu0'
-TRAINER=vpt base2new_train.sh dtd 1 | TRAINER 'vpt' is unknown; did you mean VPT? known: CoCoOp CoOp
+TRAINER=vpt base2new_train.sh dtd 1 | TRAINER is 'vpt'; choose from CoCoOp, CoOp, VPT, VPT_C
 TRAINER=ZeroshotCLIP base2new_train.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
 TRAINER=ZeroshotCLIP xd_test.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
-TRAINER=VPT zeroshot.sh dtd | TRAINER 'VPT' is unknown; known: ZeroshotCLIP ZeroshotCLIP2
-CFG=vit base2new_train.sh dtd 1 | CFG 'vit' is unknown; did you mean
+TRAINER=VPT zeroshot.sh dtd | TRAINER is 'VPT'; choose from ZeroshotCLIP, ZeroshotCLIP2
+CFG=vit base2new_train.sh dtd 1 | CFG is 'vit'; choose from embedded, rn101
 CFG=a/b.yaml base2new_train.sh dtd 1 | CFG 'a/b.yaml': there is no file
 CFG=embedded.yaml base2new_train.sh dtd 1 | in configs/trainers/VPT, without .yaml
-SUB=all base2new_test.sh dtd 1 | SUB 'all' is unknown
+SUB=all base2new_test.sh dtd 1 | SUB is 'all'; choose from base, new
 SUBSAMPLE_CLASSES=new zeroshot.sh imagenet_a | SUBSAMPLE_CLASSES must be all
 DATA=nowhere base2new_train.sh dtd 1 | DATA 'nowhere': {here}/nowhere does not exist
 DATA=nowhere base2new_train.sh digits 1 | mkdir -p '{here}/nowhere', or leave DATA unset
 base2new_test.sh dtd 1 | train it first: bash scripts/vpt/base2new_train.sh dtd 1
 TRAINER=CoOp SHOTS=4 base2new_test.sh dtd 2 | SHOTS=4 bash scripts/vpt/base2new_train.sh dtd 2
 xd_test.sh dtd 3 | train it first: bash scripts/vpt/xd_train.sh 3
-DATASETS=dtd,eurosat base2new_all.sh | DATASET 'dtd,eurosat' is unknown
-SEEDS=x xd_all.sh | SEED must be
-SHOT_LIST=0 fewshot_all.sh | SHOTS must be
+DATASETS=dtd,eurosat base2new_all.sh | DATASET is 'dtd,eurosat'; choose from
+SEEDS=x xd_all.sh | SEED is 'x'
+SHOT_LIST=0 fewshot_all.sh | SHOTS is 0
 zeroshot_all.sh OPTIM.LR | there is no VALUE
 """
 

@@ -11,8 +11,9 @@ def check_choice(value: Any, allowed: Any, where: str, problems: list[str]) -> A
     """Return `value`; if it is not in `allowed`, note so in `problems` with the nearest name."""
     if value not in list(allowed):
         names = [str(a) for a in allowed]
-        near = difflib.get_close_matches(str(value), names, 1, 0.4) if len(names) > 1 else []
-        hint = f", did you mean {near[0]!r}?" if near else ""
+        lower = {name.lower(): name for name in names} if len(names) > 1 else {}
+        near = difflib.get_close_matches(str(value).lower(), lower, 1, 0.4)
+        hint = f", did you mean {lower[near[0]]!r}?" if near else ""
         problems.append(f"{where} is {value!r}; choose from {', '.join(names)}{hint}")
     return value
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from ..errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]  # of a checkout
 CONFIGS = ROOT / "configs"
+if not CONFIGS.is_dir():  # installed
+    CONFIGS = ROOT / "varprompt" / "configs"
 
 
 @functools.cache

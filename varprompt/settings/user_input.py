@@ -5,14 +5,15 @@ Used before anything is installed, so with Python 3.9 and its standard library o
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from ..checks import check_choice, check_range
 from .recipes import CONFIGS
 
 MOST = 10**6  # shots, samples, epochs: far beyond use, so that a slip is an answer at once
@@ -51,10 +52,9 @@ class UserInput:
         return Path(self.cwd, os.path.expanduser(text))
 
     def whole(self, name: str, text: str, least: int, most: int = MOST, hint: str = "") -> str:
-        """`text`, which must be a whole number from `least` to `most`."""
-        fits = re.fullmatch("0|-?[1-9][0-9]{0,19}", text)
-        if not fits or not least <= int(text) <= most:
-            self.wrong(f"{name} must be a whole number from {least} to {most}, not {text!r}{hint}")
+        """`text`, which must be a whole number from `least` to `most`, as Python writes it."""
+        number = int(text) if re.fullmatch("0|-?[1-9][0-9]{0,19}", text) else text
+        self._collect(check_range, number, least, most, name, hint=hint, whole=True)
         return text
 
     def shots(self, text: str) -> str:
@@ -65,13 +65,13 @@ class UserInput:
 
     def choice(self, name: str, value: str, allowed: Sequence[str], hint: str = "") -> None:
         """`value` must be one of `allowed`."""
-        if value in allowed:
-            return
-        lower = {item.lower(): item for item in allowed}
-        near = difflib.get_close_matches(value.lower(), lower, 1, 0.5)
-        near += [item for item in lower if len(value) > 2 and value.lower() in item]
-        meant = f"did you mean {lower[near[0]]}? " if near else ""
-        self.wrong(f"{name} {value!r} is unknown; {meant}known: {' '.join(allowed)}{hint}")
+        self._collect(check_choice, value, allowed, name, hint=hint)
+
+    def _collect(self, check: Callable[..., Any], *args: Any, hint: str, **options: Any) -> None:
+        found: list[str] = []
+        check(*args, found, **options)
+        for problem in found:
+            self.wrong(problem + hint)
 
     def config(self, name: str, value: str, folder: str) -> tuple[str, str]:
         """Name and path of a YAML file: of configs/`folder` by name, of the user's by path."""
@@ -83,7 +83,7 @@ class UserInput:
                     f"configs/{folder}, without .yaml, or the path of a YAML file"
                 )
             return file.stem, str(file)
-        hint = f" (of configs/{folder}; or give the path of a YAML file)"
+        hint = f" ({name} is a name in configs/{folder}, or the path of a YAML file)"
         self.choice(name, value, config_names(folder), hint)
         return value, f"configs/{folder}/{value}.yaml"
 

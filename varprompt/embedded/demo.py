@@ -1,0 +1,247 @@
+"""Train every method on base classes of the embedded data sets and test on new ones.
+
+Prints one table and writes it as CSV, JSON, Markdown, LaTeX and a figure. Finished runs are kept:
+a second call goes on where the first one stopped. Figures of the same seed differ a little between
+CPUs and versions of PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from importlib import import_module
+from pathlib import Path
+
+from ..checks import check_choice, check_range
+from ..console import say
+from ..errors import ConfigError, VarPromptError
+from ..settings.recipes import CONFIGS, ROOT
+from ..settings.user_input import config_names
+
+DATASETS = ("digits", "chalk", "stretch", "zoom")
+QUICK = DATASETS[:1]
+SEEDS = (1, 2, 3)
+SHOTS = 16
+INTERRUPTED = 130
+# trainer, name of its config in the results, options on top of its embedded.yaml
+METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("ZeroshotCLIP", "embedded", ()),
+    ("CoOp", "embedded", ()),
+    ("CoCoOp", "embedded", ()),
+    ("VPT", "embedded", ()),
+    ("VPT", "embedded_map", ("TRAINER.VPT.POSTERIOR", "delta")),
+    ("VPT_CoCoOp", "embedded", ()),
+)
+
+
+class RunFailed(VarPromptError):
+    """A run ended with an error; the message is what it said."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    base = ROOT if (ROOT / "train.py").is_file() else Path()
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("--output", type=Path, default=base / "output" / "demo",
+                   help="folder of the results; default: %(default)s")  # fmt: skip
+    p.add_argument("--data", type=Path, default=base / "data",
+                   help="the data sets, made on first use; default: %(default)s")  # fmt: skip
+    p.add_argument("--datasets", nargs="+", default=DATASETS, metavar="NAME",
+                   help=f"of configs/datasets; default: {' '.join(DATASETS)}")  # fmt: skip
+    p.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 1 2 3")
+    p.add_argument("--quick", action="store_true", help=f"a first look: {' '.join(QUICK)} only")
+    p.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
+                   help="runs at the same time, one thread each; default: %(default)s")  # fmt: skip
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit code: 1 when runs failed, 130 after Ctrl-C.
+
+    Raises:
+        ConfigError: an argument that cannot be.
+        OSError: the results cannot be written.
+    """
+    args = parser().parse_args(argv)
+    if args.quick:
+        args.datasets = QUICK
+    check(args)
+    args.output, args.data = args.output.resolve(), args.data.resolve()
+    for folder in (args.output, args.data):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"nothing can be written into {folder}; see --output and --data")
+    runs = all_runs(args)
+    names, seeds = ", ".join(args.datasets), ", ".join(map(str, args.seeds))
+    say(f"{len(runs)} runs ({names}; seeds {seeds}) into {args.output}")
+    try:
+        failures = execute(runs, args.jobs)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    if len(failures) < len(runs):
+        show(args.output)
+    for failure in failures:
+        say(f"failed: {failure}")
+    return 1 if failures else 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Say everything that is wrong with the arguments.
+
+    Raises:
+        ConfigError: something is.
+    """
+    problems: list[str] = []
+    for name in args.datasets:
+        check_choice(name, config_names("datasets"), "--datasets", problems)
+    for seed in args.seeds:
+        check_range(seed, 0, 2**32 - 1, "--seeds", problems)
+    check_range(args.jobs, 1, 1000, "--jobs", problems)
+    if problems:
+        raise ConfigError(problems)
+
+
+def all_runs(args: argparse.Namespace) -> dict[str, list[list[str]]]:
+    """Name of a run -> its commands; zero-shot has no seed and is run once."""
+    return {
+        f"{trainer} {config} {dataset} seed {seed}": commands(
+            trainer, config, options, dataset, seed, args.data, args.output
+        )
+        for seed in args.seeds
+        for dataset in args.datasets
+        for trainer, config, options in METHODS
+        if trainer != "ZeroshotCLIP" or seed == args.seeds[0]
+    }
+
+
+def commands(trainer: str, config: str, options: tuple[str, ...], dataset: str, seed: int,
+             data: Path, output: Path) -> list[list[str]]:  # fmt: skip
+    """Arguments of train.py for the run on base classes and the test on new ones."""
+    folder = "CoOp" if trainer == "ZeroshotCLIP" else trainer
+    common = [
+        "--root", str(data), "--trainer", trainer, "--seed", str(seed),
+        "--dataset-config-file", str(CONFIGS / f"datasets/{dataset}.yaml"),
+        "--config-file", str(CONFIGS / f"trainers/{folder}/embedded.yaml"),
+    ]  # fmt: skip
+    pairs = ["DATASET.NUM_SHOTS", str(SHOTS), *options]
+    if trainer == "ZeroshotCLIP":
+        parts = [output / trainer / config / dataset / part for part in ("base", "new")]
+        extra = [["--eval-only"], ["--eval-only"]]
+    else:
+        tail = Path(dataset, f"shots_{SHOTS}", trainer, config, f"seed{seed}")
+        parts = [output / "base2new" / part / tail for part in ("train_base", "test_new")]
+        extra = [[], ["--eval-only", "--model-dir", str(parts[0])]]
+    return [
+        [*common, "--output-dir", str(part), *flags, *pairs, "DATASET.SUBSAMPLE_CLASSES", subset]
+        for part, flags, subset in zip(parts, extra, ("base", "new"), strict=True)
+    ]
+
+
+def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
+    """Run everything with a progress bar; returns what failed.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the runs in progress have been stopped.
+    """
+    from tqdm import tqdm
+
+    failures = []
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: one thread a run
+    sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool,
+        tqdm(total=len(runs), unit="run", desc="demo", smoothing=0) as bar,
+    ):
+        slow_first = sorted(runs, key=lambda name: not name.startswith("VPT_CoCoOp"))
+        waiting = {pool.submit(run, runs[name]): name for name in slow_first}
+        try:
+            for future in as_completed(waiting):
+                bar.set_postfix_str(waiting[future])
+                bar.update()
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    failures.append(f"{waiting[future]}: a process was killed; the memory is full?")
+                elif error is not None:
+                    failures.append(f"{waiting[future]}: {error}")
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end is near: no second traceback
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, sigterm)
+    return failures
+
+
+def _start_worker() -> None:
+    """Ctrl-C reaches all processes of a terminal; the parent tells this one what to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run(argvs: list[list[str]]) -> None:
+    """Call train.py's main in this process; what it prints goes to the run's log.txt only.
+
+    Raises:
+        RunFailed: it ended with an error.
+    """
+    import torch
+
+    train = _train()
+    torch.set_num_threads(1)
+    for argv in argvs:
+        said = Path(argv[argv.index("--output-dir") + 1], "stderr.txt")
+        said.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open(said, "w", encoding="utf-8") as errors,
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(errors),
+        ):
+            try:
+                code = train(argv)
+            except SystemExit as stopped:  # by a signal: this process takes no other run
+                os._exit(int(stopped.code or 0))
+        if code:
+            text = said.read_text(encoding="utf-8").strip()
+            raise RunFailed(f"{text or f'exit code {code}'} ({said.parent})")
+        said.unlink()
+    gc.collect()  # a trainer holds itself in a cycle, with its model
+
+
+def _train() -> Callable[[list[str]], int]:
+    """The main function of train.py, of a checkout or of the installed package."""
+    if (ROOT / "train.py").is_file():
+        if str(ROOT) not in sys.path:
+            sys.path.insert(0, str(ROOT))
+        return import_module("train").main
+    return import_module("varprompt.train").main
+
+
+def show(output: Path) -> None:
+    """Print the table; write it and the figure into `output`."""
+    from ..report.command import main as report
+    from ..report.runs import find_runs
+
+    report([str(output), "--write", str(output), "--no-published"])
+    rows = [
+        {
+            "trainer": r.method.trainer, "config": r.method.config, "dataset": r.dataset,
+            "classes": r.part, "seed": r.seed, **r.metrics,
+        }
+        for r in find_runs(output).runs
+    ]  # fmt: skip
+    (output / "runs.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
