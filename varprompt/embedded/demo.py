@@ -43,6 +43,9 @@ METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
+_stopped = False  # whether a signal has ended a run of this process
+
+
 class RunFailed(VarPromptError):
     """A run ended with an error; the message is what it said."""
 
@@ -198,6 +201,9 @@ def run(argvs: list[list[str]]) -> None:
     Raises:
         RunFailed: it ended with an error.
     """
+    global _stopped
+    if _stopped:  # what the pool had handed out before the signal
+        return
     import torch
 
     train = _train()
@@ -213,8 +219,9 @@ def run(argvs: list[list[str]]) -> None:
         ):
             try:
                 code = train(argv)
-            except SystemExit as stopped:  # by a signal: this process takes no other run
-                os._exit(int(stopped.code or 0))
+            except SystemExit:  # a signal
+                _stopped = True
+                raise
         if code:
             text = said.read_text(encoding="utf-8").strip()
             raise RunFailed(f"{text or f'exit code {code}'} ({said.parent})")
