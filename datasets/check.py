@@ -3,7 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from varprompt.console import run_script, run_tool
+try:
+    from varprompt.console import run_script, run_tool
+except KeyboardInterrupt:  # in the first instants
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 TOOL = f"{__package__}.inspection"
 

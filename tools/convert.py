@@ -8,7 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from varprompt.console import run_script, run_tool  # noqa: E402 - found by the line above
+try:
+    from varprompt.console import run_script, run_tool
+except KeyboardInterrupt:  # in the first instants
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 TOOL = "varprompt.convert"
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from outputs import full_table
 
 from varprompt.report import figures, places
@@ -64,8 +65,42 @@ def test_labels_of_a_figure_lie_inside_and_apart_and_intervals_are_named(output)
         for i, one in enumerate(names):
             assert not any(places.overlap(one + [1, 1, -1, -1], other) for other in names[:i])
     (legend,) = figure.legends
-    assert legend.get_title().get_text() == "bars: 95 % intervals over seeds"
+    assert legend.get_title().get_text().startswith("bars: 95 % intervals over seeds")
     panels = figures._panels(tables["fewshot"], figures._any)
     styles = figures._styles(tables["fewshot"])
     (legend,) = figures.draw_fewshot(panels, styles, tables["fewshot"].columns).legends
     assert legend.get_title().get_text() == "bands: 95 % intervals over seeds"
+
+
+def test_equal_points_do_not_hide_each_other(output):
+    for method in ("VPT/c", "CoOp/c", "CoCoOp/c"):
+        output.halves("digits", f"{method}/seed1", 80.0, 70.0)
+    output.halves("digits", "VPT_CoCoOp/c/seed1", 90.0, 60.0)
+    table = output.tables()["base2new"]
+    panels = figures._panels(table, figures._both)
+    figure = figures.draw_base2new(panels, figures._styles(table), [])
+    figure.draw_without_rendering()
+    markers = [line for line in figure.axes[0].lines if line.get_marker() in figures._MARKERS]
+    spots = {
+        tuple(line.get_transform().transform(line.get_xydata())[0].round()) for line in markers
+    }
+    assert len(markers) == len(spots) == 4
+    first, *rest = (np.array(spot) * 72 / figure.dpi for spot in sorted(spots)[:3])
+    assert all(8 < np.hypot(*(other - first)) < 14 for other in rest)
+    assert "equal points stand side by side" in figure.legends[0].get_title().get_text()
+
+
+def test_equal_curves_do_not_hide_each_other(output):
+    for method in ("VPT", "CoOp"):
+        for shots in (1, 2, -1):
+            output.json(f"digits/{method}/c_{shots}shots/seed1", 50.0)
+    for method in ("ZeroshotCLIP", "ZeroshotCLIP2"):
+        output.json(f"{method}/c/digits", 40.0)
+    table = output.tables()["fewshot"]
+    panels = figures._panels(table, figures._any)
+    figure = figures.draw_fewshot(panels, figures._styles(table), table.columns)
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 3]
+    first, second = (line.get_xdata() for line in curves)
+    assert (np.abs(np.log2(first / second)) > 0.1).all()
+    lines = [line for line in figure.axes[0].lines if line not in curves]
+    assert len({line._unscaled_dash_pattern[0] for line in lines}) == len(lines) == 2

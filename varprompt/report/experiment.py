@@ -34,6 +34,7 @@ class Query:
     keyword: str = "accuracy"
     signals: tuple[str, ...] = TRAINING_ENDS
     ci95: bool = False
+    any_root: bool = False
 
     def spread(self, values: list[float]) -> float:
         """Population standard deviation, or 1.96 times that over the root of the number."""
@@ -100,7 +101,7 @@ def read_experiment(directory: str, query: Query) -> Experiment:
             experiment.skipped.append(str(reason))
         else:
             experiment.runs.append((reading.file, reading.value))
-    odd = odd_ones_out(records)
+    odd = odd_ones_out(records, query.any_root)
     experiment.skipped += [f"{printable(file)}: its {why}" for file, why in odd.items()]
     experiment.runs = [run for run in experiment.runs if run[0] not in odd]
     return experiment
@@ -155,6 +156,10 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--test-log", action="store_true", help="logs of evaluations without training")
     new.add_argument("--multi-exp", action="store_true", help="DIRECTORY holds several experiments")
     new.add_argument("--keyword", default="accuracy", help="accuracy, error, macro_f1, average ...")
+    new.add_argument(
+        "--any-root", action="store_true",
+        help="data sets under another DATASET.ROOT are the same (for results of version 0.1.0)",
+    )  # fmt: skip
     new.add_argument("--json", action="store_true", help="print JSON instead of text")
     return new
 
@@ -167,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError: the folder cannot be read.
     """
     args = parser().parse_args(argv)
-    query = Query(args.keyword, TEST_BEGINS if args.test_log else TRAINING_ENDS, args.ci95)
+    query = Query(
+        args.keyword, TEST_BEGINS if args.test_log else TRAINING_ENDS, args.ci95, args.any_root
+    )
     if not os.path.isdir(args.directory):
         raise ConfigError(f"{args.directory} is not a folder")
     if not args.multi_exp:

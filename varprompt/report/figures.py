@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B")
 _MARKERS = "osD^vPXh"
-_DODGE = 0.06  # of a factor of two
+_DODGE, _MOST_DODGE = 0.12, 0.5  # of a factor of two: between two curves, and all of them
 _LONGEST = 80  # characters of a name
 _MOST_PANELS = 48
 _MEASURED_NAME = {"CLIP": "ZeroshotCLIP"}  # of a published method
@@ -73,14 +73,18 @@ def draw_base2new(panels: Panels, style: Style, columns: list[str]) -> Figure:
         ax.set_xlabel("accuracy on base classes (%)")
         ax.set_ylabel("accuracy on new classes (%)")
     _legend(figure, axes, "bars", any(row.published for _, rows in panels for row in rows))
+    moved = 0
     figure.draw_without_rendering()  # places the panels, and so what fits into them
     for ax, (_, rows), spots in zip(axes, panels, drawn, strict=True):
-        spread(ax, spots)
+        moved += spread(ax, spots)
         equal_h(ax)
         if len(panels) <= 2:
             known = [(row, x, y) for row, (_, x, y) in zip(filter(_both, rows), spots, strict=True)]
             texts = [(_short(row), x, y) for row, x, y in known if row.published]
             annotate(ax, texts, [(x, y) for _, x, y in known])
+    if moved:
+        title = figure.legends[0].get_title()
+        title.set_text(f"{title.get_text()}; equal points stand side by side")
     return figure
 
 
@@ -116,8 +120,9 @@ def draw_fewshot(panels: Panels, style: Style, columns: list[str]) -> Figure:
     for ax, (name, rows) in zip(axes, panels, strict=True):
         lines = [row for row in rows if not shots[0] and row.cells[0].mean is not None]
         curves = [row for row in rows if row not in lines]
+        step = min(_DODGE, _MOST_DODGE / max(len(curves), 1))
         for i, row in enumerate(curves):
-            _curve(ax, row, shots, style, 2 ** (_DODGE * (i - (len(curves) - 1) / 2)))
+            _curve(ax, row, shots, style, 2 ** (step * (i - (len(curves) - 1) / 2)))
         for i, row in enumerate(lines):
             color, _ = style[row.method]
             dashes = (4 * i, (4, 4 * max(len(lines) - 1, 1)))  # each in the gaps of the others

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from ..console import printable
 from .cells import Series
 from .layout import Method
 from .published import ELEVEN
 from .record import ALL_IMAGES
+from .recorded import differing
 from .runs import Run
 
+_SHOWN = 5
 Data = dict[Method, dict[Any, dict[int | None, float]]]
 
 
@@ -92,7 +96,30 @@ def reading(runs: list[Run], seeds: Collection[int]) -> list[str]:
     notes = ["Accuracy in %" + (f", mean over seeds {over}." if seeds else ".")]
     if len(seeds) > 1:
         notes.append("Behind ± stands half of the 95 % Student t interval over seeds.")
+    chosen = sum(run.record.selected_on_test for run in runs if run.record)
+    if chosen:
+        notes.append(f"{chosen} of {len(runs)} runs chose their epoch on the test images.")
     rough = sum(not run.exact for run in runs)
     if rough:
         notes.append(f"{rough} of {len(runs)} runs come from logs, which have one decimal only.")
     return notes
+
+
+def mixed_settings(runs: Iterable[Run], labels: Mapping[Method, str]) -> list[str]:
+    """Notes on methods whose runs on one data set differ in more than their seed."""
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, str]]] = {}
+    for run in runs:
+        if run.record and run.record.options:
+            label = labels.get(run.method) or labels.get(replace(run.method, shots=0), "")
+            part = "" if run.part == "all" else f" {run.part}"
+            key = (label, f"{run.dataset}{part}", shots_in_words(run.method.shots))
+            groups.setdefault(key, {})[run.record.settings] = run.record.options
+    notes = []
+    for (label, where, shots), several in groups.items():
+        if len(several) > 1:
+            keys = differing(list(several.values()))
+            more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+            what = ", ".join(keys[:_SHOWN]) + more
+            notes.append(f"Seeds of {label} on {where} ({shots}) differ in {printable(what)}.")
+    rest = [f"So do those of {len(notes) - _SHOWN} others."] if len(notes) > _SHOWN else []
+    return notes[:_SHOWN] + rest

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 GREY = "0.5"
 _CLOSE = 4.0  # points: half a marker
-_APART = 9.0
+_APART = 11.0
+_TURN = 0.4  # so that no two bars of a group lie on one line
 Box = Sequence[float] | np.ndarray  # left, bottom, right, top
 Spot = tuple[Sequence["Artist"], float, float]  # what is drawn at x, y
 
@@ -37,7 +38,7 @@ def spread(ax: Axes, spots: list[Spot]) -> int:
         middle = np.mean([places[i] for i in group], 0)
         radius = _APART / 2 / math.sin(math.pi / len(group)) if len(group) > 1 else 0.0
         for k, i in enumerate(group if radius else ()):
-            angle = math.pi * (1 + 2 * k / len(group))
+            angle = _TURN + 2 * math.pi * k / len(group)
             target = middle + radius * np.array([math.cos(angle), math.sin(angle)])
             dx, dy = (target - places[i]) / 72
             for artist in spots[i][0]:

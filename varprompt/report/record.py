@@ -6,22 +6,25 @@ also an ``identity`` with the content of the images.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import stat
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..console import printable
 from ..errors import brief
-from .recorded import flat, place, settings_of, title
+from .recorded import flat, name_of, of_a_method, path, place, title
 
 RESULTS = "results.json"
 PARTS = ("all", "base", "new")
 ALL_IMAGES = -1  # as number of shots
+_DIGESTS = ("class names", "test images")
+PLACE = "folder of the data"
 _LARGEST = 64 << 20  # bytes; 1,000 classes need 0.1 MB
 _RANGES = {"accuracy": 100.0, "macro_f1": 100.0, "ece": 100.0, "nll": math.inf}
 _MOST_SHOTS, _MOST_SEED = 10**6, 2**32
@@ -35,11 +38,13 @@ class NotARecord(ValueError):
 class Data:
     """On what was tested. Empty fields are not recorded; `content` decides where both have it."""
 
-    content: str = ""  # hash of the test images
+    content: str = ""  # digest of the test images
+    train: str = ""  # digest of the training images
     kind: str = ""  # name of the data set's class
     split: str = ""
     place: str = ""  # the folder: DATASET.PATH in DATASET.ROOT
-    classes: tuple[str, ...] = ()
+    path: str = ""  # DATASET.PATH alone
+    classes: str = ""  # digest of the class names in order
     n_total: int = 0
 
     def difference(self, other: Data, any_root: bool = False) -> str:
@@ -49,19 +54,25 @@ class Data:
             ("split", self.split, other.split),
         ]
         if self.content and other.content:
-            pairs.insert(0, ("test images", self.content[:12], other.content[:12]))
+            pairs.insert(0, ("test images", self.content, other.content))
         else:
             pairs += [
                 ("data set", self.kind, other.kind),
                 ("number of test images", self.n_total, other.n_total),
             ]
-            pairs += [("folder of the data", self.place, other.place)] * (not any_root)
+            home = (self.path, other.path) if any_root else (self.place, other.place)
+            pairs.append((PLACE, *home))
         for what, mine, theirs in pairs:
             if mine and theirs and mine != theirs:
-                if isinstance(mine, tuple):
+                if what in _DIGESTS:
                     return f"{what} are not those of"
-                return f"{what} {printable(mine)}, not {printable(theirs)} as in"
+                return f"{what} is {printable(mine)}, not {printable(theirs)} as in"
         return ""
+
+    def other_training(self, other: Data) -> str:
+        """What `difference` says, of the training images."""
+        differ = self.train and other.train and self.train != other.train
+        return "training images are not those of" if differ else ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,13 @@ class Record:
     checkpoint: str = ""
     calibrated_ece: float | None = None  # % that a perfectly calibrated classifier would read
     data: Data = Data()
-    settings: str = ""  # a name for the configuration but for data, seed and machine
+    selected_on_test: bool = False  # the epoch was chosen on the test images
+    options: Mapping[str, str] = field(default_factory=dict)  # but for data, seed and machine
+
+    @property
+    def settings(self) -> str:
+        """A name for the options; empty if they are not recorded."""
+        return name_of(self.options)
 
 
 def read_record(file: str) -> Record:
@@ -107,14 +124,17 @@ def read_record(file: str) -> Record:
         checkpoint=_text(content, "checkpoint_sha256") or "",
         calibrated_ece=_calibrated(content),
         data=Data(
-            content=_hash_of(identity),
+            content=_digest(identity, "test_images"),
+            train=_digest(identity, "train_images"),
             kind=dataset or "",
             split=_text(content, "split") or "",
             place=place(config),
+            path=path(config),
             classes=_classes(content, identity),
             n_total=_integer(content, "n_total", 1, 10**9) or 0,
         ),
-        settings=settings_of(config),
+        selected_on_test=content.get("selected_on") == "test",
+        options=of_a_method(config),
     )
 
 
@@ -182,20 +202,23 @@ def _calibrated(content: Mapping[str, Any]) -> float | None:
     return None if value is None else _metric("ece", value)
 
 
-def _hash_of(identity: Mapping[str, Any]) -> str:
-    value = identity.get("test_images", "")
+def _digest(identity: Mapping[str, Any], part: str) -> str:
+    value = identity.get(part)
     return value if isinstance(value, str) else ""
 
 
-def _classes(content: Mapping[str, Any], identity: Mapping[str, Any]) -> tuple[str, ...]:
-    """Class names in order, from the identity or from the accuracies by class."""
-    names = identity.get("class_names")
-    if isinstance(names, list):
-        return tuple(str(name)[:200] for name in names)
+def _classes(content: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Digest of the class names in order: of the identity, or of the accuracies by class.
+
+    Those are by label with the name inside, or, in version 0.1.0, by name.
+    """
     by_class = content.get("per_class")
-    if not isinstance(by_class, dict):
-        return ()
-    return tuple(  # by label with the name inside, or, in version 0.1.0, by name
-        str(value["name"] if isinstance(value, dict) and "name" in value else key)[:200]
+    if recorded := _digest(identity, "class_names"):
+        return recorded
+    if not isinstance(by_class, dict) or not by_class:
+        return ""
+    names = [
+        str(value["name"] if isinstance(value, dict) and "name" in value else key)
         for key, value in by_class.items()
-    )
+    ]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()  # as identities are made

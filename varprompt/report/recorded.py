@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..console import printable
@@ -35,10 +35,21 @@ def flat(config: Any) -> dict[str, str]:
     return {key: value.strip() for key, value in found.items() if value.strip()}
 
 
-def settings_of(config: Mapping[str, str]) -> str:
-    """A name for the configuration but for data, seed and machine; empty if there is none."""
-    kept = [f"{k}={v}" for k, v in config.items() if not _NOT_OF_A_METHOD.fullmatch(k)]
-    return f"{zlib.crc32(chr(10).join(kept).encode(errors='replace')):08x}" if kept else ""
+def of_a_method(config: Mapping[str, str]) -> dict[str, str]:
+    """The options that make a method: all but data, seed and machine."""
+    return {k: v for k, v in config.items() if not _NOT_OF_A_METHOD.fullmatch(k)}
+
+
+def name_of(options: Mapping[str, str]) -> str:
+    """A short name that differs where `options` do; empty if there are none."""
+    text = "\n".join(f"{key}={value}" for key, value in options.items())
+    return f"{zlib.crc32(text.encode(errors='replace')):08x}" if options else ""
+
+
+def differing(several: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys whose values are not the same in all of `several`."""
+    keys = dict.fromkeys(key for options in several for key in options)
+    return [key for key in keys if len({options.get(key) for options in several}) > 1]
 
 
 def _value(config: Mapping[str, str], key: str) -> str:
@@ -58,17 +69,20 @@ def _value(config: Mapping[str, str], key: str) -> str:
 
 def place(config: Mapping[str, str]) -> str:
     """The folder of the data: DATASET.PATH in DATASET.ROOT; empty if none is recorded."""
-    root, path = (_value(config, f"DATASET.{key}") for key in ("ROOT", "PATH"))
-    return os.path.normpath(os.path.join(root, path)) if root or path else ""
+    root = _value(config, "DATASET.ROOT")
+    return os.path.normpath(os.path.join(root, path(config))) if root or path(config) else ""
+
+
+def path(config: Mapping[str, str]) -> str:
+    """DATASET.PATH."""
+    return _value(config, "DATASET.PATH")
 
 
 def title(config: Mapping[str, str], dataset: str) -> str:
     """DATASET.TITLE; for the data set Folder the last folder of DATASET.PATH."""
     found = _value(config, "DATASET.TITLE")
     if dataset == "Folder" and not found:
-        names = [
-            n for n in re.split(r"[/\\]", _value(config, "DATASET.PATH")) if n not in ("", ".")
-        ]
+        names = [n for n in re.split(r"[/\\]", path(config)) if n not in ("", ".")]
         if len(names) > 1 and names[-1].lower().endswith(".json"):
             names.pop()
         found = names[-1] if names else ""

@@ -18,6 +18,8 @@ from .published import KNOWN, folder_name
 from .record import PARTS, RESULTS, NotARecord, Record, read_record
 from .walk import Walk
 
+NAMELESS = "settings "  # begins the name of a configuration that no path names
+
 
 @dataclass(frozen=True)
 class Run:
@@ -147,7 +149,7 @@ def _self_described(folder: str, record: Record) -> Run:
     if record.part not in PARTS:
         raise NotARecord(f"its subsample_classes is {brief(record.part)}")
     dataset = own_name(record) or folder_name(dataset)
-    method = Method(trainer, f"settings {record.settings}", "", shots)
+    method = Method(trainer, f"{NAMELESS}{record.settings}", "", shots)
     run = Run(method, dataset, dataset, record.part, record.seed, record.metrics, "")
     run = replace(run, record=record)
     if method.is_zeroshot:

@@ -9,7 +9,7 @@ from itertools import product
 
 from .calibration import SMALL_SET, calibration_notes, small_sets
 from .cells import NOT_KNOWN, Cell, average, harmonic_cell, noted, summary
-from .grouping import collect, labels_of, missing, reading, sections, shots_in_words
+from .grouping import collect, labels_of, missing, mixed_settings, reading, sections, shots_in_words
 from .layout import Method
 from .published import ELEVEN, VARIANTS, Published, published
 from .record import ALL_IMAGES
@@ -92,7 +92,7 @@ def base2new(runs: list[Run], seeds: Collection[int], figures: dict[str, Publish
     table.notes.append("H is the harmonic mean of the two means, its interval that of H by seed.")
     table.notes += calibration_notes(small)
     keys = list(product(dict.fromkeys(run.dataset for run in runs), PARTS))
-    table.notes += missing(data, labels, keys, seeds)
+    table.notes += mixed_settings(runs, labels) + missing(data, labels, keys, seeds)
     return table
 
 
@@ -138,6 +138,7 @@ def transfer(
     table.notes += reading([run for run in runs if run.method in data], seeds)
     table.notes += _published_note(table)
     table.notes.append("The average is over the targets, without ImageNet.")
+    table.notes += mixed_settings([run for run in runs if run.method in data], labels)
     table.notes += missing(data, labels, [(d,) for d in where], seeds)
     return table
 
@@ -172,6 +173,7 @@ def fewshot(runs: list[Run], seeds: Collection[int]) -> Table:
     table.notes += reading(runs, seeds)
     keys = list(product(sorted({dataset for dataset, _ in trained}), SHOTS))
     trained_only = {method: label for method, label in labels.items() if not method.is_zeroshot}
+    table.notes += mixed_settings(runs, labels)
     table.notes += missing(data, trained_only, keys, seeds, unit="-shot")
     return table
 
