@@ -1,0 +1,128 @@
+"""Which part of the library may import which: never a higher floor, never in a circle.
+
+Imports inside functions count, too: they hide a direction, they do not change it.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = (  # a part may import those of its own floor and of the floors before it
+    {"errors", "checks", "console", "files"},
+    {"ops", "towers", "images"},
+    {"posteriors", "prompt", "objective", "config"},
+    {"model", "learner_state"},
+    {"classifier", "run", "uncertainty"},
+    {"settings"},
+    {"sweep", "report"},
+)
+BASICS = FLOORS[0]
+LEAVES = {  # outside the floors: what they may import, and who may import them
+    "embedded": (BASICS, {"towers"}),
+    "standin": (BASICS | {"images", "run"}, {"settings"}),
+}
+OLD_PATHS = {"clip_io"}  # pass on names under their old path; nobody here imports them
+UPWARDS = {  # the exceptions, inside a function each
+    ("config", "settings"): "varprompt.config.extend_cfg is an old path that users hold",
+}
+NEVER = {  # also where the floors would allow it
+    ("run", "towers"): "a run knows no CLIP",
+    ("run", "images"): "a run knows no images",
+    ("towers", "images"): "a CLIP takes tensors",
+    ("images", "towers"): "images are encoded by a function that is given",
+}
+LAYERS = {"trainers", "datasets", "tools", "train", "report", "parse_test_res"}  # above the library
+
+
+def imported(file):
+    """(name of the module or of what is taken from it, whether at the top) for each import."""
+    package = file.relative_to(ROOT).parent.parts
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base += node.module.split(".") if node.module else []
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, node.col_offset == 0
+
+
+def part_of(file):
+    """The part of the library that a file belongs to; None for the library's own __init__.py."""
+    name = file.relative_to(ROOT / "varprompt").parts[0].removesuffix(".py")
+    return None if name == "__init__" else name
+
+
+PARTS = {part_of(file) for file in (ROOT / "varprompt").rglob("*.py")} - {None}
+IMPORTS = sorted(
+    (part_of(file), name, file, top)
+    for file in (ROOT / "varprompt").rglob("*.py")
+    if part_of(file) and part_of(file) not in OLD_PATHS
+    for name, top in imported(file)
+)
+EDGES = {  # (part, part it imports) -> the files that do so, and whether at their top
+    (part, name.split(".")[1]): [
+        (str(file.relative_to(ROOT)), top)
+        for other, theirs, file, top in IMPORTS
+        if (other, theirs.split(".")[:2]) == (part, name.split(".")[:2])
+    ]
+    for part, name, _, _ in IMPORTS
+    if name.startswith("varprompt.") and name.split(".")[1] in PARTS - {part}
+}
+
+
+def floor(part):
+    return next(number for number, parts in enumerate(FLOORS) if part in parts)
+
+
+def test_every_part_has_its_place():
+    placed = set().union(*FLOORS) | LEAVES.keys() | OLD_PATHS
+    without_code = {"data"}
+    assert PARTS - placed - without_code == set()
+
+
+@pytest.mark.parametrize("edge", sorted(EDGES), ids=" -> ".join)
+def test_no_import_goes_up(edge):
+    part, other = edge
+    files = [file for file, _ in EDGES[edge]]
+    if edge in UPWARDS:
+        assert not any(top for _, top in EDGES[edge]), files
+        return
+    assert edge not in NEVER, (NEVER.get(edge), files)
+    assert other not in OLD_PATHS, files
+    if part in LEAVES:
+        assert other in LEAVES[part][0], files
+    elif other in LEAVES:
+        assert part in LEAVES[other][1], files
+        assert not any(top for _, top in EDGES[edge]), files  # only when it is needed
+    else:
+        assert floor(other) <= floor(part), files
+
+
+def test_no_circle():
+    """Parts can be put in a line in which each imports only those before it."""
+    left, edges = set(PARTS), set(EDGES) - UPWARDS.keys()
+    while free := {p for p in left if not any(a == p and b in left for a, b in edges)}:
+        left -= free
+    assert not left, {edge: EDGES[edge] for edge in edges if left.issuperset(edge)}
+
+
+def test_the_library_does_not_know_what_is_above_it():
+    above = [(str(f.relative_to(ROOT)), name) for _, name, f, _ in IMPORTS
+             if name.split(".")[0] in LAYERS]  # fmt: skip
+    assert above == []
+
+
+def test_only_settings_know_dassl_and_yacs():
+    know = {part for part, name, _, _ in IMPORTS if name.split(".")[0] in ("dassl", "yacs")}
+    assert know <= {"settings", "standin"}
+
+
+def test_exceptions_are_needed():
+    assert UPWARDS.keys() <= EDGES.keys() and not NEVER.keys() & UPWARDS.keys()
