@@ -77,8 +77,9 @@ def textbook(model, config, x, labels, eps, names=NAMES, clip=None):
     features = reference.image_features(clip, x.double())
     contexts, mu, logvar = reference.contexts(values, features, eps.double())
     logits = reference.logits(clip, features, contexts, names, config.position)
+    n_dims = 1 if mu is None else mu[0].numel()
     loss = reference.loss(
-        logits, labels, reference.kl(mu, logvar, config.prior_std), model.n_dims,
+        logits, labels, reference.kl(mu, logvar, config.prior_std), n_dims,
         objective=config.objective, kl_weight=config.kl_weight,
         kl_reduction=config.kl_reduction, n_train=N_TRAIN,
     )  # fmt: skip

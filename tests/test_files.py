@@ -34,6 +34,25 @@ def test_round_trip(tmp_path):
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a power failure leaves an empty file where a whole one was."""
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def synced(handle):
+        calls.append(("fsync", os.fstat(handle).st_ino, os.fstat(handle).st_size))
+        fsync(handle)
+
+    def renamed(source, target):
+        calls.append(("replace", os.stat(source).st_ino, os.stat(source).st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    files.write(STATE, tmp_path / "model")
+    file = (tmp_path / "model").stat()
+    assert calls == [(call, file.st_ino, file.st_size) for call in ("fsync", "replace")]
+
+
 @pytest.mark.parametrize("failure", ["state", "writer"])
 def test_a_failure_keeps_the_old_file(tmp_path, failure):
     path = tmp_path / "model"
