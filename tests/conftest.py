@@ -1,8 +1,19 @@
-"""The checkout's packages first, then the Dassl that DASSL_ROOT names, else the stand-in."""
+"""The checkout's packages first, then the Dassl that DASSL_ROOT names, else the stand-in.
 
+Tests run in any order and beside each other (pytest-randomly, pytest-xdist): what one changes in
+its process is put back, and each starts from the same state of the generators.
+"""
+
+import logging
 import os
+import random
 import sys
 from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 if os.environ.get("DASSL_ROOT"):
@@ -12,8 +23,29 @@ from varprompt.standin.which import ensure_dassl  # noqa: E402 - found by the li
 
 ensure_dassl()
 
+# the same examples in every run, however slow the machine is at that moment
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
+
 
 def pytest_configure(config):
     """Only tests marked cuda see a GPU: the others fork, and compare runs bit for bit."""
     if config.getoption("markexpr") != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was():
+    """Seed every generator; put back the environment, the folder and torch's switches."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    environment, folder, cudnn = dict(os.environ), os.getcwd(), torch.backends.cudnn
+    switches = cudnn.benchmark, cudnn.deterministic
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    torch.use_deterministic_algorithms(False)
+    cudnn.benchmark, cudnn.deterministic = switches
+    logging.disable(logging.NOTSET)

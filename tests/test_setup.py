@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PathDistribution, version
 from pathlib import Path
 
@@ -139,6 +140,7 @@ class Checkout:
         self.require("vptprobe==1.0")
         write_wheel(self.wheels, "1.0")
         self.python = self.root / ".venv/bin/python"
+        self.started: list[subprocess.Popen] = []
 
     def require(self, text: str) -> None:
         (self.root / "requirements.txt").write_text(f"# pins\n{text}  # reason\n")
@@ -146,14 +148,24 @@ class Checkout:
     def start(self, prefix: Sequence[str] = (), **env: str) -> subprocess.Popen:
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
         offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*prefix, "bash", str(self.root / "scripts/setup.sh")],
             env=keep | offline | {"PYTHON": sys.executable} | env,
             cwd="/",
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what still runs, with its children, so that it disturbs no other test."""
+        for process in self.started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def run(self, prefix: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess:
         process = self.start(prefix, **env)
@@ -166,8 +178,10 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path) -> Iterator[Checkout]:
+    checkout = Checkout(tmp_path)
+    yield checkout
+    checkout.end()
 
 
 def executable(path: Path, text: str) -> Path:

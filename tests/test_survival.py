@@ -22,7 +22,9 @@ import torch
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 
+import datasets  # noqa: F401 - registers the data sets
 import train
+import trainers.baselines  # noqa: F401 - registers the trainers
 from benchmarks import survival
 from trainers.base import PromptTrainer
 from trainers.progress import StepLog
@@ -50,15 +52,10 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def process(data, monkeypatch):
-    """What a run changes in its process is put back."""
+    """The tests of this file share data set and feature cache."""
     (data / "data").mkdir(exist_ok=True)
     monkeypatch.setenv("VARPROMPT_CACHE", str(data / "cache"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
-    benchmark, seen = torch.backends.cudnn.benchmark, torch.random.get_rng_state()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, False
-    torch.random.set_rng_state(seen)
 
 
 def arguments(data, folder, *pairs, trainer="VPT", seed=1):
