@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs the tests; arguments go to pytest:  bash scripts/test.sh -k posterior
+# Runs the tests, in random order, in a process per core, at most eight; arguments go to pytest:
+#   bash scripts/test.sh -k posterior
+#   bash scripts/test.sh -n 0 -p no:randomly tests/test_model.py    one process, fixed order
 # DASSL_ROOT=path/to/Dassl.pytorch runs them on the real Dassl instead of the stand-in.
 set -euo pipefail
 
@@ -26,4 +28,4 @@ fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 export MPLBACKEND=Agg
 cd "$root"
-exec "$PYTHON_BIN" -m pytest -q "$@"
+exec "$PYTHON_BIN" -m pytest -q -n auto --maxprocesses 8 --dist worksteal "$@"

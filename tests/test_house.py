@@ -16,7 +16,7 @@ FLOORS = (  # a part may import those of its own floor and of the floors before 
     {"model", "learner_state"},
     {"classifier", "run", "uncertainty"},
     {"settings"},
-    {"sweep", "report"},
+    {"sweep", "report", "convert"},
 )
 BASICS = FLOORS[0]
 LEAVES = {  # outside the floors: what they may import, and who may import them

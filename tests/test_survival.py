@@ -30,6 +30,7 @@ from trainers.base import PromptTrainer
 from trainers.progress import StepLog
 from varprompt import files, prompt
 from varprompt.config import PromptConfig
+from varprompt.embedded.sets import make_dataset
 from varprompt.errors import VarPromptError
 from varprompt.images.loaders import SeededItems, seeded_loader
 from varprompt.model import PromptedCLIP
@@ -47,13 +48,15 @@ RESUME, BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder with data set and feature cache."""
-    return tmp_path_factory.mktemp("survival")
+    folder = tmp_path_factory.mktemp("survival")
+    (folder / "data").mkdir()
+    make_dataset("Digits", folder / "data/digits")
+    return folder
 
 
 @pytest.fixture(autouse=True)
 def process(data, monkeypatch):
     """The tests of this file share data set and feature cache."""
-    (data / "data").mkdir(exist_ok=True)
     monkeypatch.setenv("VARPROMPT_CACHE", str(data / "cache"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
 
