@@ -14,6 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from varprompt.console import need_packages
+
+if __name__ == "__main__":
+    need_packages()
+
 from varprompt.errors import ConfigError, VarPromptError, out_of_memory
 from varprompt.settings.command import check_command, parser, setup_cfg
 from varprompt.settings.nodes import learns

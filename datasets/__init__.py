@@ -3,12 +3,13 @@
 # ruff: noqa: E402
 import sys
 
-from varprompt.console import exit_at_interrupt
+from varprompt.console import exit_at_interrupt, need_packages
 from varprompt.settings.names import explain_taken_names
 from varprompt.standin.which import ensure_dassl
 
 if sys.argv[:1] == ["-m"]:  # python -m datasets.check imports this before it can take care itself
     exit_at_interrupt()
+    need_packages()
 ensure_dassl()
 
 from dassl.data.datasets import DATASET_REGISTRY

@@ -170,7 +170,7 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
 
     def origin(self) -> str:
         """Return the sentence that says which option the folder comes from."""
-        return f"The folder above it is DATASET.ROOT (--root), now {self.root}"
+        return f"The folder above it is DATASET.ROOT (--root, DATA of the scripts), now {self.root}"
 
     def _full_split(self) -> Split:
         """Return the checked lists, before any choice."""

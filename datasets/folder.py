@@ -58,7 +58,7 @@ class Folder(FewShotDataset):
             return text
         if not self._root_given:
             return f"{text}, relative to the working directory {self.root}"
-        text += f", relative to DATASET.ROOT (--root), now {self.root}"
+        text += f", relative to DATASET.ROOT (--root, DATA of the scripts), now {self.root}"
         here = os.path.abspath(self._given)
         if os.path.exists(here) and not os.path.exists(os.path.join(self.root, self._given)):
             text += f"; {here} exists: if it is meant, give it in full"

@@ -433,6 +433,19 @@ def test_interrupted_run_stops_the_whole_table(shell):
     assert len(shell.calls) == 1
 
 
+# ---------------------------------------------------------------- commands of the README
+
+
+@pytest.mark.parametrize("command", ["train.py --help", "-m datasets.check data"])
+def test_missing_packages_are_one_line_that_names_the_environment(command):
+    bare = [sys.executable, "-S", "-E"]  # without installed packages
+    result = subprocess.run([*bare, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: the package numpy is not installed")
+    assert result.stderr.endswith(f"source {ROOT}/.venv/bin/activate\n")
+    assert result.stderr.count("\n") == 1
+
+
 # ---------------------------------------------------------------- scripts/test.sh
 
 

@@ -12,6 +12,8 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
 
 from .errors import VarPromptError, out_of_memory
 
@@ -118,12 +120,35 @@ def _reason(error: Exception) -> str:
     if isinstance(error, VarPromptError | OSError):
         return "\n".join(map(printable, str(error).splitlines())) or type(error).__name__
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"the package {error.name} is not installed: pip install {error.name}"
+        return missing_package(error.name)
     place, trace = "", error.__traceback__
     while trace:
         place, trace = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}", trace.tb_next
     what = printable(f"{type(error).__name__}: {error}"[:300])
     return f"unexpected {what} ({place}); {DEBUG}=1 shows where: please report it"
+
+
+def missing_package(name: str) -> str:
+    """What to do about a package that is not installed; in a checkout most likely .venv."""
+    advice = f"the package {name} is not installed: pip install {name}"
+    checkout = Path(__file__).resolve().parents[1]
+    setup, venv = checkout / "scripts/setup.sh", checkout / ".venv"
+    if not setup.is_file():
+        return advice
+    make = f"bash {setup} && " if not venv.is_dir() or Path(sys.prefix) == venv else ""
+    return f"{advice}, or use the environment of the scripts: {make}source {venv}/bin/activate"
+
+
+def need_packages() -> None:
+    """End with one line if what every command needs is not installed: for slow imports.
+
+    Raises:
+        SystemExit: something is missing.
+    """
+    for name in ("numpy", "torch", "yaml", "yacs"):
+        if find_spec(name) is None:
+            say(f"error: {missing_package({'yaml': 'PyYAML'}.get(name, name))}")
+            raise SystemExit(EXIT_BAD_INPUT)
 
 
 @contextmanager

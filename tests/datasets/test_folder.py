@@ -120,7 +120,7 @@ def test_the_error_says_what_the_path_counts_from(top, make_cfg, monkeypatch):
     assert origin("none", make_cfg, "") == (
         f"{told} none, relative to the working directory {top.parent}"
     )
-    under = f"relative to DATASET.ROOT (--root), now {top.parent}/data"
+    under = f"relative to DATASET.ROOT (--root, DATA of the scripts), now {top.parent}/data"
     assert origin("none", make_cfg, "data") == f"{told} none, {under}"
     assert origin("my images", make_cfg, "data") == (
         f"{told} my images, {under}; {top} exists: if it is meant, give it in full"

@@ -151,7 +151,7 @@ def make_dataset(name: str, folder: str | os.PathLike) -> None:
         state = "is read-only" if root.is_dir() else "does not exist"
         raise DataError(
             f"{name} is made on first use in {folder}, but {root} {state}; create a writable "
-            f"folder (mkdir -p {root}) or name another one (--root, DATASET.ROOT)"
+            f"folder (mkdir -p {root}) or name another one (DATA of the scripts, --root)"
         )
     with FileLock(root / f".{name}.lock"):
         if not split.is_file():
@@ -162,7 +162,7 @@ def _make(name: str, folder: Path, split_file: str) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise DataError(
             f"{folder} has no {split_file}, so it is not the {name} set, which would be made there;"
-            " move or delete it, or name another folder (--root, DATASET.ROOT)"
+            " move or delete it, or name another folder (DATA of the scripts, --root)"
         )
     partial = folder.with_name(f".{name}.partial")  # left by an interrupted run, if it exists
     shutil.rmtree(partial, ignore_errors=True)
