@@ -110,7 +110,8 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[dict[str, floa
 def usual(trainer: Any, n_images: int) -> tuple[list[dict[str, float]], torch.Tensor]:
     """Seconds and log-probabilities `(n, C)` of the first images, prompts encoded for each."""
     items, names = trainer.test_loader.dataset, trainer.dm.dataset.classnames
-    n_samples, seed = trainer.prompt_config.n_samples_test, trainer.prompt_config.test_seed
+    config = trainer.prompt_config
+    n_samples, seed = config.n_samples_test or config.n_samples, config.test_seed
     shape = trainer.model.prompt_learner.posterior.noise_shape(n_samples, 1)
 
     def classify(index: int) -> torch.Tensor:

@@ -39,7 +39,7 @@ def test_defaults_are_the_official_recipe():
     assert (cfg.TRAINER.COOP.CTX_INIT, cfg.TRAINER.COOP.CLASS_TOKEN_POSITION) == ("", "end")
     assert (cfg.TRAINER.COCOOP.N_CTX, cfg.TRAINER.COCOOP.PREC) == (16, "fp16")
     config = prompt_config(cfg, "VPT")
-    assert (config.n_samples, config.n_samples_test, config.ctx_init) == (10, 10, "a photo of a")
+    assert (config.n_samples, config.n_samples_test, config.ctx_init) == (10, 0, "a photo of a")
     assert (config.objective, config.kl_weight, config.kl_reduction) == ("iwae", 0.001, "mean")
     assert (config.posterior, config.prior_std, config.logvar_init) == ("gaussian", 1.0, None)
     assert (config.residual, config.learn_context, config.precision) == ("shared", True, "fp16")

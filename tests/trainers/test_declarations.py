@@ -72,12 +72,7 @@ def test_a_trainer_without_declaration_is_refused(pictures, tmp_path, capsys):
 def test_a_node_of_its_own(pictures, tmp_path, capsys):
     options = {"TRAINER__WORDLESS__L": 2, "TRAINER__WORDLESS__PREC": "fp32"}
     got = config(pictures, tmp_path, "Wordless", **options)
-    assert (got.n_samples, got.n_samples_test, got.kl_weight, got.conditional) == (
-        2,
-        2,
-        0.001,
-        False,
-    )
+    assert (got.n_samples, got.kl_weight, got.conditional) == (2, 0.001, False)
     bad = {"TRAINER__WORDLESS__L": 0, "TRAINER__WORDLESS__POSTERIOR": "gauss"}
     with pytest.raises(ConfigError, match=r"TRAINER\.WORDLESS\.L is 0") as caught:
         config(pictures, tmp_path, "Wordless", **bad)

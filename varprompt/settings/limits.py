@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .options import OPTIONS, value_of
+from .option import value_of
+from .options import OPTIONS
 
 
 def limit_problems(cfg: CfgNode) -> list[str]:
     """What is wrong with the options that are not of the prompt."""
     problems: list[str] = []
     for key, option in OPTIONS.items():
-        if option.allowed is not None:
-            option.allowed.check(value_of(cfg, key), key, problems)
+        option.check(value_of(cfg, key), key, problems)
     return problems + _contradictions(cfg)
 
 

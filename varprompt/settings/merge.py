@@ -16,7 +16,8 @@ from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief
 from .configs import find_config
-from .options import DASSL, OPTIONS, leaves
+from .option import DASSL, leaves
+from .options import OPTIONS
 
 _LARGEST = 2**63  # that of whole numbers in torch
 

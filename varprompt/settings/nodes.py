@@ -12,19 +12,8 @@ from ..config import PromptConfig
 from ..errors import ConfigError
 from ..posteriors import POSTERIORS
 from .limits import limit_problems
-from .options import (
-    CLASS_TOKEN,
-    CONTEXT,
-    DASSL,
-    FOR_ALL,
-    OPTIONS,
-    UNREAD,
-    VARIATIONAL,
-    Option,
-    leaves,
-    node_options,
-    value_of,
-)
+from .option import DASSL, Option, leaves, node_options, value_of
+from .options import CLASS_TOKEN, CONTEXT, FOR_ALL, OPTIONS, UNREAD, VARIATIONAL
 
 _FIELDS = {name: option.field for name, option in (CONTEXT | CLASS_TOKEN | VARIATIONAL).items()}
 
@@ -105,8 +94,6 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
     values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
     if values["ctx_init"] and (not trainer.variational or values.get("n_ctx") == 0):
         values["n_ctx"] = None  # as in CoOp, where words decide
-    if not values.get("n_samples_test"):
-        values.pop("n_samples_test", None)
     values.setdefault("posterior", trainer.posterior)
     values["conditional"] = trainer.conditional
     problems = limit_problems(cfg) + PromptConfig.problems(values, keys)
@@ -114,7 +101,7 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
         check_choice("", POSTERIORS, keys["posterior"], problems)
     if problems:
         raise ConfigError(problems)
-    return PromptConfig(**{"n_samples_test": values.get("n_samples", 1), **values})
+    return PromptConfig(**values)
 
 
 def learns(trainer: type[Declaration] | str) -> bool:
