@@ -133,3 +133,20 @@ def test_other_samplers(sampler):
     model.posterior.sampler = sampler
     contexts = model(4, features, generator=torch.Generator().manual_seed(0)).contexts
     assert contexts.shape == (4, 1, M, D) and len(contexts.unique(dim=0)) == 4
+
+
+def test_noise_at_test_comes_from_the_sampler():
+    """One row for all images, on the CPU; none where there is no noise."""
+    model = learner(GaussianPosterior, M, E)
+    model.posterior.sampler = "antithetic"
+    draw = lambda seed: model.draw_noise(4, torch.Generator().manual_seed(seed))  # noqa: E731
+    assert draw(0).shape == (4, 1, M, D) and torch.equal(draw(0), draw(0))
+    assert torch.equal(draw(0)[::2], -draw(0)[1::2])
+    assert not torch.equal(draw(0), draw(1))
+    for family in (None, DeltaPosterior):
+        assert learner(family).draw_noise(4, torch.Generator()) is None
+
+
+def test_n_dims():
+    assert learner(GaussianPosterior, M).n_dims == M * D and learner(GaussianPosterior).n_dims == D
+    assert learner(None).n_dims == 1

@@ -58,12 +58,7 @@ def load_learner(
             f"checkpoint {source} (written by {made_by}) does not fit this trainer and "
             f"configuration, nothing was loaded: it {'; '.join(problems[:8])}"
         )
-    start = buffers.get("token_prefix")
-    if start is not None and not _same(start[:1].flatten(), tokens.start):
-        raise CheckpointError(
-            f"checkpoint {source} was learned in front of another CLIP, its start token has "
-            "another embedding: give that one (MODEL.BACKBONE)"
-        )
+    _check_clip(buffers.get("token_prefix"), source, tokens)
     if learner.ctx.dim() == 3:
         _check_classes(checkpoint, buffers.get("token_suffix"), source, classnames, tokens)
     learner.load_state_dict(found)
@@ -83,6 +78,15 @@ def _misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[
 
 def _is_dense(values: Tensor) -> bool:
     return values.layout == torch.strided and not (values.is_meta or values.is_quantized)
+
+
+def _check_clip(prefix: Tensor | None, source: str, tokens: ClassTokens) -> None:
+    """The start token is the CLIP's, so it tells which CLIP a file is for."""
+    if prefix is not None and not _same(prefix[:1].flatten(), tokens.start):
+        raise CheckpointError(
+            f"checkpoint {source} was learned in front of another CLIP, its start token has "
+            "another embedding: give that one (MODEL.BACKBONE)"
+        )
 
 
 def _check_classes(

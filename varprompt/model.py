@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,11 +13,9 @@ from torch import Tensor, nn
 from .config import PromptConfig
 from .errors import ConfigError, brief
 from .objective import ObjectiveConfig, kl_scale, predictive_log_prob
-from .ops import MAX_SOBOL_DIMS
-from .posteriors import POSTERIORS, Posterior, PosteriorSpec
-from .prompt import PromptLearner
+from .prompt import build_learner
 from .towers.frozen import FrozenCLIP
-from .towers.tokens import class_tokens, embed_words, encode, text_tokens
+from .towers.tokens import class_tokens, text_tokens
 
 
 class PromptedCLIP(nn.Module):
@@ -47,18 +44,13 @@ class PromptedCLIP(nn.Module):
         super().__init__()
         cfg = self.config = prompt_config
         _check_names(classnames, same_names)
-        context = initial_context(clip_model, cfg, len(classnames))
+        learner = build_learner(clip_model, cfg, len(classnames))
         self.tokens = class_tokens(
-            clip_model, classnames, context.shape[-2],
+            clip_model, classnames, learner.ctx.shape[-2],
             position=cfg.position, class_specific=cfg.class_specific,
         )  # fmt: skip
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
-        self.prompt_learner = PromptLearner(
-            context,
-            _posterior(clip_model, cfg, context),
-            learn_context=cfg.learn_context,
-            prior_std=cfg.prior_std,
-        ).to(context.device)
+        self.prompt_learner = learner
 
     def _apply(self, *args: Any, **options: Any) -> PromptedCLIP:
         """What `to`, `cuda` and `half` go through: the class names' embeddings move along."""
@@ -188,50 +180,6 @@ def zero_shot(towers: FrozenCLIP, classnames: Sequence[str], templates: Sequence
     text = towers.encode_text(nothing, tokens).unflatten(1, (len(templates), len(names)))
     text = F.normalize(text.mean(1), dim=-1)[:, None]  # (1, 1, C, E)
     return Predictor(lambda features: text, towers.scale)
-
-
-def initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:
-    """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp.
-
-    Raises:
-        ConfigError: words that are not one token each (the prompt would be misaligned).
-    """
-    weight = clip_model.token_embedding.weight
-    problems = [
-        f"CTX_INIT {words!r} has {len(words.split())} words but {len(encode(words))} tokens; use "
-        "words that are one token each"
-        for words in cfg.templates
-        if len(encode(words)) != len(words.split())
-    ]
-    if problems:
-        raise ConfigError(problems)
-    if cfg.templates:
-        return embed_words(clip_model, cfg.templates[0])
-    shape = (n_classes,) if cfg.class_specific else ()
-    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device)
-
-
-def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:
-    if not cfg.posterior:
-        return None
-    anchors = [embed_words(clip_model, words) - context for words in cfg.templates]
-    spec = PosteriorSpec(
-        rows=context.shape[0] if cfg.residual == "per_token" else 1,
-        width=context.shape[1],
-        feature_width=clip_model.text_projection.shape[1] if cfg.conditional else 0,
-        logvar_init=cfg.logvar_init,
-        rank=cfg.rank,
-        anchors=torch.stack(anchors) if anchors else None,
-    )
-    posterior = POSTERIORS[cfg.posterior].from_spec(spec)
-    posterior.sampler = cfg.sampler
-    shape = posterior.noise_shape(1, 1)
-    if shape and cfg.sampler == "sobol" and math.prod(shape) > MAX_SOBOL_DIMS:
-        raise ConfigError(
-            f"sampler 'sobol' has at most {MAX_SOBOL_DIMS} dimensions, posterior {cfg.posterior!r} "
-            f"takes {math.prod(shape)}: share one residual, or choose 'antithetic'"
-        )
-    return posterior
 
 
 def _check_names(names: Sequence[str], same_names: bool) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from .posteriors import Posterior, PromptSample
+from .config import PromptConfig
+from .errors import ConfigError
+from .ops import MAX_SOBOL_DIMS
+from .posteriors import POSTERIORS, Posterior, PosteriorSpec, PromptSample
+from .towers.tokens import embed_words, encode
 
-__all__ = ["PromptLearner", "PromptSample"]
+__all__ = ["PromptLearner", "PromptSample", "build_learner"]
 
 
 class PromptLearner(nn.Module):
@@ -81,3 +88,59 @@ class PromptLearner(nn.Module):
                 self.ctx, n_samples, features,
                 prior_std=self.prior_std, eps=eps, generator=generator,
             )  # fmt: skip
+
+
+def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptLearner:
+    """The learner that `cfg` describes, in front of the given CLIP and on its device.
+
+    Raises:
+        ConfigError: words that are not one token each (the prompt would be misaligned), or more
+            noise than the sampler has dimensions.
+    """
+    context = _initial_context(clip_model, cfg, n_classes)
+    return PromptLearner(
+        context,
+        _posterior(clip_model, cfg, context),
+        learn_context=cfg.learn_context,
+        prior_std=cfg.prior_std,
+    ).to(context.device)
+
+
+def _initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:
+    """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp."""
+    weight = clip_model.token_embedding.weight
+    problems = [
+        f"CTX_INIT {words!r} has {len(words.split())} words but {len(encode(words))} tokens; use "
+        "words that are one token each"
+        for words in cfg.templates
+        if len(encode(words)) != len(words.split())
+    ]
+    if problems:
+        raise ConfigError(problems)
+    if cfg.templates:
+        return embed_words(clip_model, cfg.templates[0])
+    shape = (n_classes,) if cfg.class_specific else ()
+    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device)
+
+
+def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:
+    if not cfg.posterior:
+        return None
+    anchors = [embed_words(clip_model, words) - context for words in cfg.templates]
+    spec = PosteriorSpec(
+        rows=context.shape[0] if cfg.residual == "per_token" else 1,
+        width=context.shape[1],
+        feature_width=clip_model.text_projection.shape[1] if cfg.conditional else 0,
+        logvar_init=cfg.logvar_init,
+        rank=cfg.rank,
+        anchors=torch.stack(anchors) if anchors else None,
+    )
+    posterior = POSTERIORS[cfg.posterior].from_spec(spec)
+    posterior.sampler = cfg.sampler
+    shape = posterior.noise_shape(1, 1)
+    if shape and cfg.sampler == "sobol" and math.prod(shape) > MAX_SOBOL_DIMS:
+        raise ConfigError(
+            f"sampler 'sobol' has at most {MAX_SOBOL_DIMS} dimensions, posterior {cfg.posterior!r} "
+            f"takes {math.prod(shape)}: share one residual, or choose 'antithetic'"
+        )
+    return posterior

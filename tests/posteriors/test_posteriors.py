@@ -47,7 +47,7 @@ def test_shapes_types_and_gradients(name, rows, feature_width):
     assert sample.contexts.shape == (n_samples, n_rows, M, D)
     assert sample.kl.shape == (n_rows,)
     assert sample.contexts.dtype == sample.kl.dtype == torch.float32
-    assert posterior.n_dims == posterior.shape[0] * D
+    assert posterior.n_dims == rows * D
     target = torch.randn(sample.contexts.shape)
     ((sample.contexts * target).sum() + sample.kl.sum()).backward()
     for parameter_name, parameter in posterior.named_parameters():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,8 @@ class AmortizedNet(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Outputs `(B, n_out)` for features `(B, E)` of any dtype."""
-        return super().forward(features.to(self[0].weight.dtype))
+        first: Any = self[0]
+        return super().forward(features.to(first.weight.dtype))
 
 
 class MeanPosterior(Posterior):

@@ -96,7 +96,8 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
         values["n_ctx"] = None  # as in CoOp, where words decide
     values.setdefault("posterior", trainer.posterior)
     values["conditional"] = trainer.conditional
-    problems = limit_problems(cfg) + PromptConfig.problems(values, keys)
+    names = keys | {"conditional": f"{trainer.__name__}.conditional"}
+    problems = limit_problems(cfg) + PromptConfig.problems(values, names)
     if trainer.variational and not values["posterior"]:
         check_choice("", POSTERIORS, keys["posterior"], problems)
     if problems:
