@@ -141,10 +141,10 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         unit: float(np.median([row[unit] for row in seconds[1:]])) for unit in seconds[0]
     }
     rows["usual_scaled"] = {k: v * args.images for k, v in rows["usual_per_image"].items()}
-    cached, _ = second.image_features(second.test_loader)
+    cached, _ = second.tester.features(second.test_loader)
     second.feature_cache.limit = 0
     rows["images_encoded"], (fresh, _) = timed(
-        lambda: second.image_features(second.test_loader), device
+        lambda: second.tester.features(second.test_loader), device
     )
     ours = first.predictor()(cached[: len(plain)].to(device))
     return {

@@ -8,9 +8,9 @@ from helpers import NAMES, ROOT, build, command, images, make_pictures, noise, o
 from test_scripts import COMMANDS, Shell
 
 import train
-from trainers.state import model_file
 from varprompt.config import PromptConfig
 from varprompt.run.results import read_results
+from varprompt.run.store import model_file
 
 ROWS = [f"{s}{n}" for s, count in zip("ABCDEF", (10, 15, 21, 9, 9, 5), strict=True)
         for n in range(1, count + 1)]  # fmt: skip

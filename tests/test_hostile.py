@@ -765,7 +765,7 @@ def test_results_that_are_none(content, finished, tmp_path, capsys):
 def test_worker_that_dies(finished, tmp_path, capsys, monkeypatch):
     """As of a full memory: nobody says why."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr("varprompt.images.read.read_rgb", lambda path: os.kill(os.getpid(), 9))
+    monkeypatch.setattr("varprompt.images.read.read_rgb", lambda *_: os.kill(os.getpid(), 9))
     arguments = command(finished[0], tmp_path / "out", DATALOADER__NUM_WORKERS=1)
     refused(arguments, capsys, "DataLoader worker", "the memory seems full; lower BATCH_SIZE")
 

@@ -35,8 +35,9 @@ from varprompt.errors import VarPromptError
 from varprompt.images.loaders import SeededItems, seeded_loader
 from varprompt.model import PromptedCLIP
 from varprompt.posteriors import LOGVAR_BOUNDS, GaussianPosterior, bounded, gaussian
-from varprompt.run.folder import kept_seed, sole_user
+from varprompt.run.folder import OWN_FILES, kept_seed, lock_run_folder
 from varprompt.run.interrupt import EXIT_RESUMABLE
+from varprompt.run.store import SavedState
 from varprompt.towers.load import PRECISIONS, load_clip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,7 +194,7 @@ def test_one_state_is_whole_at_every_instant(tmp_path, monkeypatch, call, nth, w
     newest = path if path.exists() else kept
     assert files.read(newest)["number"] in (2, 3)
     assert {p.name for p in tmp_path.iterdir()} >= {BEFORE} | ({RESUME} if path.exists() else set())
-    files.remove_unfinished(tmp_path)
+    files.remove_unfinished(tmp_path, OWN_FILES)
     assert {p.name for p in tmp_path.iterdir()} <= {RESUME, BEFORE}
     files.write({"number": 4}, path, kept)  # and it goes on
     assert (files.read(path)["number"], kept.is_file()) == (4, True)
@@ -202,13 +203,18 @@ def test_one_state_is_whole_at_every_instant(tmp_path, monkeypatch, call, nth, w
 def test_unfinished_files_are_removed_by_the_next_run_only(tmp_path):
     folder = tmp_path / "run"
     (folder / "prompt_learner").mkdir(parents=True)
-    mine = [folder / ".results.json.abc.tmp", folder / f"prompt_learner/.{RESUME}.x.tmp"]
-    others = [folder / "notes.tmp", folder / "other/.results.json.abc.tmp"]
-    others[1].parent.mkdir()
+    mine = [
+        folder / ".results.json.abc_1234.tmp",
+        folder / f"prompt_learner/.{RESUME}.x2345678.tmp",
+    ]
+    others = [folder / "notes.tmp", folder / "other/.results.json.abc_1234.tmp"]
+    others += [folder / ".notes.tmp", folder / ".notes.abc_1234.tmp", folder / ".foo.tmp/x"]
+    others += [folder / ".results.json.tmp", folder / ".results.json.a_folder.tmp/x"]
     for file in mine + others:
+        file.parent.mkdir(exist_ok=True)
         file.write_text("x")
-    with sole_user(folder):
-        assert [f.exists() for f in mine + others] == [False, False, True, True]
+    with lock_run_folder(folder):
+        assert [f.exists() for f in mine + others] == [False, False] + [True] * len(others)
 
 
 # -- states --------------------------------------------------------------------------------------
@@ -286,7 +292,11 @@ def test_good_state_takes_the_place_of_a_damaged_one(data, tmp_path, capsys):
                 lambda self: (after.append((folder / RESUME).read_bytes()), terminate()),
             )  # fmt: skip
             assert run(data, tmp_path / "run") == EXIT_RESUMABLE
-    assert after == [before] and not (folder / BEFORE).exists()
+    assert after == [b"rubbish"] and (folder / BEFORE).read_bytes() == before
+    with after_step(1, 1, terminate):  # the next state takes the place of the damaged one
+        assert run(data, tmp_path / "run") == EXIT_RESUMABLE
+    assert files.read(folder / RESUME)["batch"] == 2
+    assert (folder / BEFORE).read_bytes() == before
 
     for name in (RESUME, BEFORE):
         (folder / name).write_bytes(b"rubbish")
@@ -536,7 +546,7 @@ def test_bad_step_is_named_and_can_be_repeated(data, tmp_path, capsys, trainer):
     cfg = train.setup_cfg(train.parser().parse_args(arguments(data, folder, trainer=trainer)))
     set_random_seed(1)
     again = build_trainer(cfg)
-    again._restore(bundle, folder / "prompt_learner/x")
+    again.restore(SavedState(bundle, folder / "prompt_learner/x"))
     again.epoch, again.batch_idx, again.num_batches = bundle["epoch"], bundle["batch"], BATCHES
     with pytest.raises(VarPromptError, match="loss nan"):
         again.forward_backward(dict(bundle))
@@ -599,21 +609,20 @@ def one_step(trainer):
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_overflow_of_the_scaler_is_no_bad_step(trainer, clip):
-    trainer.cfg.defrost()
-    trainer.cfg.TRAIN.CLIP_GRAD_NORM = clip
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1)
+    trainer.take_step.clip_norm = clip or math.inf
+    trainer.take_step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1)
     trainer.model.prompt_learner.posterior.mu.register_hook(lambda gradient: gradient * 1e9)
     before = {k: v.clone() for k, v in trainer.model.prompt_learner.state_dict().items()}
     assert one_step(trainer)["loss"].isfinite()
     assert equal(trainer.model.prompt_learner.state_dict(), before)
-    assert trainer.bad_steps == 0 and trainer.scaler.get_scale() == 2.0**126
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    assert trainer.bad_steps == 0 and trainer.take_step.scaler.get_scale() == 2.0**126
+    trainer.take_step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     one_step(trainer)
     assert not equal(trainer.model.prompt_learner.state_dict(), before)
 
 
 def test_gradient_that_no_scale_helps_is_a_bad_step(trainer):
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    trainer.take_step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     trainer.model.prompt_learner.posterior.mu.register_hook(lambda gradient: gradient * math.inf)
     one_step(trainer)
     assert trainer.bad_steps == 0
@@ -718,10 +727,10 @@ def other_run(data, folder):
 
 
 def test_holder_that_was_killed_holds_nothing(tmp_path):
-    with sole_user(tmp_path):
+    with lock_run_folder(tmp_path):
         note = (tmp_path / ".holder").read_text()
     (tmp_path / ".holder").write_text(note)
-    with sole_user(tmp_path):
+    with lock_run_folder(tmp_path):
         pass
     assert not (tmp_path / ".holder").exists()
 

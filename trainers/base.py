@@ -14,153 +14,36 @@ What is replaced of Dassl's TrainerX, and why:
 
 from __future__ import annotations
 
-import os
-import shutil
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import torch
-from dassl.data import DataManager
-from dassl.engine import TrainerX
-from dassl.optim import build_optimizer
 from torch import Tensor
 
-from varprompt.errors import ConfigError
 from varprompt.images.encode import view_loader
-from varprompt.images.feature_cache import FeatureCache
-from varprompt.images.loaders import derive_seed, end_workers, only_deterministic, seeded_loader
-from varprompt.images.read import ImageItems
-from varprompt.model import PromptedCLIP
+from varprompt.images.loaders import derive_seed, end_workers
 from varprompt.objective import objective, predictive_log_prob
+from varprompt.run.guard import StepRecord
+from varprompt.run.identity import TEST, TRAIN
 from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
-from varprompt.run.schedule import build_lr_scheduler
-from varprompt.settings.nodes import add_node, prompt_config, without_effect
-from varprompt.towers.load import input_size, load_clip
 
-from .evaluation import EvaluationMixin
-from .guard import GuardMixin, count_steps_on
+from .data import selected_on
+from .identity import identify
 from .progress import StepLog
-from .state import CheckpointMixin
+from .saved import SavedTrainer
 
 
-class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
-    """Trains a `PromptLearner` in front of a frozen CLIP.
+class PromptTrainer(SavedTrainer):
+    """Trains a `PromptLearner` in front of a frozen CLIP, and tests it.
 
-    A trainer is what it declares, whatever it is called; its subclasses inherit that.
+    What a trainer declares of itself is explained in `trainers.build.BuiltTrainer`.
 
     Attributes:
-        node: name of its node of options, TRAINER.<node>. A trainer must have one.
-        prompt: what is learned: "context", or "" for nothing.
-        conditional: the prompts depend on the image.
-        variational: they are drawn from a learned distribution; the node has its options (L,
-            KL_WEIGHT, ...).
-        posterior: what is added to the context if the node has no option POSTERIOR: a name in
-            `varprompt.posteriors.POSTERIORS`, "meta_net", or "" for nothing.
-        regularisers: further terms of the loss.
-        also_reads: keys outside of its node that it reads besides those of every trainer.
+        mode: "train", or "test" as long as nothing is trained.
     """
 
-    node: ClassVar[str] = ""
-    prompt: ClassVar[str] = "context"
-    conditional: ClassVar[bool] = False
-    variational: ClassVar[bool] = False
-    posterior: ClassVar[str] = ""
-    regularisers: ClassVar[tuple[str, ...]] = ()
-    also_reads: ClassVar[tuple[str, ...]] = ()
-
     stop: StopRequest = StopRequest()
-    first_batch = 0
-
-    @classmethod
-    def extend_cfg(cls, cfg: Any) -> None:
-        """Add the node TRAINER.<node> with its default values; what is there is kept.
-
-        A trainer with options of its own adds them here, after this.
-        """
-        add_node(cfg, cls)
-
-    def check_cfg(self, cfg: Any) -> None:
-        """Validate the trainer's options before any work; TRAIN.DETERMINISTIC acts from here.
-
-        Raises:
-            ConfigError: everything that is wrong.
-        """
-        self.prompt_config = prompt_config(cfg, type(self))
-        for key in without_effect(cfg, type(self)):
-            self.note(f"{key} has no effect on {type(self).__name__}")
-        if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
-        if cfg.TRAIN.DETERMINISTIC:
-            only_deterministic()
-
-    def build_data_loader(self) -> None:
-        """Dassl's loaders, with a repeatable one for training."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, len(os.sched_getaffinity(0)))
-        if cfg.DATALOADER.NUM_WORKERS < self.cfg.DATALOADER.NUM_WORKERS:
-            self.note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
-        try:
-            self.dm = DataManager(cfg, dataset_wrapper=ImageItems)
-        except AttributeError as error:  # the AutoAugment policies of Dassl 0.6.3 use np.int
-            if "numpy" not in str(error):
-                raise
-            names = ", ".join(cfg.INPUT.TRANSFORMS)
-            raise ConfigError(
-                f"this Dassl cannot make all of INPUT.TRANSFORMS {names} with NumPy "
-                f"{np.__version__}: leave out the *_policy, or use NumPy below 1.24"
-            ) from error
-        self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
-        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
-        self.seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed() % 2**31
-        self.train_loader_x = seeded_loader(
-            self.dm.train_loader_x, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
-        )
-        self.feature_cache = FeatureCache(cfg.TEST.CACHE_SIZE_GB * 1e9, self.note)
-
-    def load_clip(self) -> Any:
-        """The CLIP of the configuration, on the device.
-
-        Raises:
-            ConfigError: INPUT.SIZE is not what the image tower takes.
-            CheckpointError: the weights are missing, damaged or not a CLIP.
-        """
-        backbone = self.cfg.MODEL.BACKBONE
-        self.note(f"Loading CLIP (backbone: {backbone.PATH or backbone.NAME})")
-        model = load_clip(backbone.NAME, backbone.PATH, activation=backbone.ACTIVATION)
-        size = input_size(model)
-        if tuple(self.cfg.INPUT.SIZE) != (size, size):
-            raise ConfigError(
-                f"INPUT.SIZE is {tuple(self.cfg.INPUT.SIZE)} but backbone "
-                f"{backbone.PATH or backbone.NAME} takes ({size}, {size})"
-            )
-        self.weights_sha256 = model.weights_sha256
-        return model.to(self.device)
-
-    def build_model(self) -> None:
-        """Towers, prompt learner, optimizer and schedule."""
-        cfg, config = self.cfg, self.prompt_config
-        self.model = PromptedCLIP(
-            self.load_clip(), self.dm.dataset.classnames, config, same_names=True
-        )
-        self.towers = self.model.towers
-        if cfg.TRAIN.COMPILE:
-            self.towers.encode_text.compile()
-        learner = self.model.prompt_learner
-        words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
-        self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
-        self.objective = self.model.objective_config(len(self.train_loader_x.dataset))
-        if cfg.MODEL.INIT_WEIGHTS:
-            self.load_weights(cfg.MODEL.INIT_WEIGHTS)
-        self.optim = build_optimizer(learner, cfg.OPTIM)
-        count_steps_on(self.device, self.optim.param_groups)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
-        half = self.device.type == "cuda" and config.precision in ("fp16", "amp")
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.noise = torch.Generator(self.device)
-        n_params = sum(p.numel() for p in learner.parameters())
-        self.note(f"Learned parameters: {n_params:,}")
+    mode = TEST
+    batch_idx = num_batches = 0
 
     def train(self) -> None:
         """Train; on Ctrl-C or SIGTERM leave with a code of its own, within an epoch with the state.
@@ -174,8 +57,19 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
                 end_workers(self.train_loader_x)
 
     def before_train(self) -> None:
-        """Resume if there is something to resume; encode the training views if wanted."""
+        """Resume if there is something to resume; encode the training views if wanted.
+
+        Raises:
+            ConfigError: TEST.FINAL_MODEL best_val without validation images.
+        """
+        self.mode = TRAIN
+        if selected_on(self.cfg, self.dm.dataset) == "test":
+            self.note(
+                "ATTENTION: the validation images are the test images. TEST.FINAL_MODEL best_val "
+                "chooses the epoch by them, so that the accuracy is too high: do not compare it"
+            )
         super().before_train()
+        self.run.keep_inventory(self.identity)
         if self.cfg.TRAIN.FEATURE_CACHE:
             with self.autocast():
                 self.train_loader_x = view_loader(
@@ -195,9 +89,8 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
     def run_epoch(self) -> None:
         """One pass over the training images, or what is left of an interrupted one."""
         self.set_model_mode("train")
-        batches = self.train_loader_x.batch_sampler
-        batches.epoch, batches.first_batch = self.epoch, self.first_batch
-        self.num_batches = len(batches)
+        self.batches.epoch, self.batches.first_batch = self.epoch, self.first_batch
+        self.num_batches = len(self.batches)
         log = StepLog(
             self.num_batches,
             self.cfg.TRAIN.PRINT_FREQ,
@@ -212,7 +105,7 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
             self.batch_idx = index
             scalars = self.forward_backward(batch)
             if log.due(index):
-                self.check_steps()
+                self.take_step.check()
             log.step(index, scalars, lr)
             self._after_step(index + 1)
         self.first_batch = 0
@@ -231,7 +124,7 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
         every = self.cfg.TRAIN.CHECKPOINT_STEPS
         due = every and (self.epoch * self.num_batches + done) % every == 0
         if done < self.num_batches and (due or self.stop):
-            self.check_steps()
+            self.take_step.check()
             self.save_resume_state(self.epoch, done)
             if self.stop:
                 self.leave(self.epoch, done)
@@ -253,10 +146,6 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
             features = self.encode_image(batch["img"])
         return features, batch["label"].to(self.device, non_blocking=True)
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device."""
-        return self.towers.encode_image(images.to(self.device, non_blocking=True))
-
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One update, without waiting for the device, where the scalars stay."""
         noise = self.noise.get_state()
@@ -271,11 +160,69 @@ class PromptTrainer(GuardMixin, CheckpointMixin, EvaluationMixin, TrainerX):
             scalars |= {"nll": terms.nll, "kl": terms.kl}
         return scalars
 
+    def update(self, loss: Tensor, batch: dict[str, Any], noise: Tensor) -> None:
+        """A step of the optimizer, unless loss or gradient are NaN or infinite.
+
+        Args:
+            loss: scalar.
+            batch: what it was computed from.
+            noise: state of the generator before that.
+        """
+        self.take_step(
+            loss,
+            StepRecord(self.epoch, self.batch_idx, self.num_batches, self.max_epoch, batch, noise),
+        )
+
     def autocast(self) -> torch.autocast:
         """Half precision where torch thinks it safe, for precision "amp" on a GPU."""
         enabled = self.prompt_config.precision == "amp" and self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.float16, enabled=enabled)
 
-    def note(self, text: str) -> None:
-        """A line of the log."""
-        print(text, flush=True)  # noqa: T201
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Classify a split and print Dassl's lines; returns the accuracy.
+
+        Args:
+            split: "val" or "test"; None = TEST.SPLIT, and only then results.json is written:
+                tests between epochs are not the result of a run.
+
+        Raises:
+            VarPromptError: probabilities that are not finite.
+        """
+        self.set_model_mode("eval")
+        final, split = split is None, split or self.cfg.TEST.SPLIT
+        if split == "val" and self.val_loader is None:
+            split = "test"
+        loader = self.val_loader if split == "val" else self.test_loader
+        figures = self.tester(self.predictor(), loader, split)
+        for name, value in figures.items():
+            if isinstance(value, float) and not name.startswith("perclass"):
+                self.write_scalar(f"{split}/{name}", value, self.epoch)
+        if final:
+            identity = identify(
+                self.cfg, self.dm.dataset, self.hasher, mode=self.mode, tested=True,
+                weights=self.weights_sha256,
+                checkpoint=self.checkpoint_sha256 if self.mode == TEST else "",
+            )  # fmt: skip
+            self.run.write_results({**figures, **self.describe(split)}, identity)
+        return figures["accuracy"]
+
+    def describe(self, split: str) -> dict[str, Any]:
+        """Which run this is, for results.json."""
+        cfg, data = self.cfg, self.dm.dataset
+        return {
+            "split": split,
+            "trainer": cfg.TRAINER.NAME,
+            "dataset": cfg.DATASET.NAME,
+            "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+            "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
+            "weights_sha256": self.weights_sha256,
+            "bad_steps": self.bad_steps,
+            "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "selected_on": selected_on(cfg, data) if self.mode == TRAIN else None,
+            "resources": self.resources.record(),
+            "config": cfg.dump(),
+        }

@@ -17,10 +17,11 @@ from typing import IO, Any
 
 import torch
 
-from .errors import CheckpointError
+from .errors import CheckpointError, out_of_memory
 
 _CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
+_TEMPORARY = re.compile(rf"\.(?P<name>.+)\.\w{{8}}{re.escape(_UNFINISHED)}")  # of mkstemp
 
 
 def write_atomic(
@@ -51,10 +52,17 @@ def write_atomic(
         raise
 
 
-def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Delete what killed processes left of `write_atomic`; nobody may be writing to `folder`."""
+def remove_unfinished(folder: str | os.PathLike, names: re.Pattern[str]) -> None:
+    """Delete what killed processes left of `write_atomic`; nobody may be writing to `folder`.
+
+    Args:
+        folder: whose files, not those of its folders.
+        names: of the files that may have been written; what is called otherwise is left alone.
+    """
     for file in Path(folder).glob(f".*{_UNFINISHED}"):
-        file.unlink(missing_ok=True)
+        found = _TEMPORARY.fullmatch(file.name)
+        if found and names.fullmatch(found["name"]) and file.is_file() and not file.is_symlink():
+            file.unlink(missing_ok=True)
 
 
 def write(
@@ -87,11 +95,14 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint, or wants to run code.
+        OSError: it cannot be read now.
+        MemoryError: there is not enough memory for it.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
-    with open(path, "rb") as file:
-        state = _load(file, path, _placeholders(file))
+    # at once, and before it is looked at: a disk that does not answer is no damage
+    file = io.BytesIO(Path(path).read_bytes())
+    state = _load(file, path, _placeholders(file))
     if not isinstance(state, dict):
         raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, not a dict")
     return {key: None if _has_placeholder(value) else value for key, value in state.items()}
@@ -147,6 +158,8 @@ def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]
             f"{names and f' ({names})'}, which are never unpickled"
         ) from error
     except Exception as error:  # a damaged file makes the reader raise anything
+        if out_of_memory(error):
+            raise MemoryError(f"out of memory while reading {path}") from error
         known = isinstance(error, OSError | RuntimeError | ValueError)
         reason = str(error).partition(".")[0].strip()[:100] if known else ""
         raise CheckpointError(

@@ -31,8 +31,9 @@ def test_summary_over_batches():
     assert (found["n_total"], found["n_correct"]) == (101, int(hits.sum()))
     for label, name in enumerate(names):
         mine = hits[labels == label]
-        assert found["per_class"][name]["total"] == len(mine)
-        assert found["per_class"][name]["accuracy"] == pytest.approx(
+        assert found["per_class"][str(label)]["name"] == name
+        assert found["per_class"][str(label)]["total"] == len(mine)
+        assert found["per_class"][str(label)]["accuracy"] == pytest.approx(
             100 * mine.float().mean().item()
         )
 
@@ -40,7 +41,22 @@ def test_summary_over_batches():
 def test_classes_without_images_are_left_out():
     tally = Tally()
     tally.update(torch.zeros(2, 3).log_softmax(-1), torch.tensor([0, 2]))
-    assert list(tally.summary(["a", "b", "c"])["per_class"]) == ["a", "c"]
+    found = tally.summary(["a", "b", "c"])["per_class"]
+    assert [(label, row["name"]) for label, row in found.items()] == [("0", "a"), ("2", "c")]
+
+
+def test_classes_of_one_name_are_two():
+    tally = Tally()
+    tally.update(torch.tensor([[0.9, 0.1], [0.9, 0.1]]).log(), torch.tensor([0, 1]))
+    found = tally.summary(["hot dog", "hot dog"])["per_class"]
+    assert [row["accuracy"] for row in found.values()] == [100, 0]
+
+
+def test_names_that_are_no_text(tmp_path):
+    """Of a folder that was named in Latin-1."""
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    write_results(tmp_path, {"name": name})
+    assert read_results(tmp_path)["name"] == name
 
 
 # ECE in percent of 500 confidences by torchmetrics 1.9.0, MulticlassCalibrationError(n_bins=15,

@@ -15,16 +15,18 @@ from torch._subclasses.fake_tensor import (
 
 from trainers.base import PromptTrainer
 from varprompt import files
+from varprompt.run.guard import GuardedStep
 
 OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp")
 N_BATCHES = 3  # of an epoch here
 
 
-def trained(folder, pictures, poisoned=(), **options):
+def trained(folder, pictures, poisoned=(), max_unread=0, **options):
     """A run of 3 epochs in which the images of the steps `poisoned` are no numbers."""
     options = {"TRAIN__MAX_BAD_STEPS": len(poisoned), "DATALOADER__NUM_WORKERS": 0} | options
     trainer = build(command(pictures, folder, **options))
+    trainer.take_step.max_unread = max_unread
     original = trainer.forward_backward
 
     def forward_backward(batch):
@@ -82,14 +84,13 @@ def one_step(trainer, batch):
 
 
 @pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp"])
-def test_a_late_look_changes_nothing(trainer, pictures, tmp_path, capsys, monkeypatch):
+def test_a_late_look_changes_nothing(trainer, pictures, tmp_path, capsys):
     """On a GPU the host hears of a bad step when it prints: same steps, messages and bundles."""
     outcomes = []
     for max_unread in (0, 16):
-        monkeypatch.setattr(PromptTrainer, "max_unread", max_unread)
         folder = tmp_path / str(max_unread)
         run = trained(
-            folder, pictures, (1, 6), trainer=trainer, TRAIN__PRINT_FREQ=3,
+            folder, pictures, (1, 6), max_unread, trainer=trainer, TRAIN__PRINT_FREQ=3,
             TRAIN__MAX_BAD_STEPS=3,
         )  # fmt: skip
         said = re.findall(r"Step left out.*\n.*\n.*", capsys.readouterr().out)
@@ -100,31 +101,30 @@ def test_a_late_look_changes_nothing(trainer, pictures, tmp_path, capsys, monkey
     assert equal(*outcomes)
 
 
-def test_the_bundle_has_the_factor_of_its_step(pictures, tmp_path, monkeypatch):
+def test_the_bundle_has_the_factor_of_its_step(pictures, tmp_path):
     """Not the one that the scaler has when the host looks."""
-    monkeypatch.setattr(PromptTrainer, "max_unread", 16)
     trainer = build(command(pictures, tmp_path, TRAIN__MAX_BAD_STEPS=1))
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    trainer.take_step.max_unread = 16
+    trainer.take_step.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
     trainer.num_batches, trainer.epoch = N_BATCHES, 0
     batch = next(iter(trainer.train_loader_x))
     for trainer.batch_idx, spoilt in enumerate((1, math.nan, 1, 1)):
         one_step(trainer, batch | {"img": batch["img"] * spoilt})
-    assert trainer.scaler.get_scale() == 32  # 8, 16, and 8, 16 after the bad one
-    trainer.check_steps()
+    assert trainer.take_step.scaler.get_scale() == 32  # 8, 16, and 8, 16 after the bad one
+    trainer.take_step.check()
     assert files.read(tmp_path / "bad-step-1.pth.tar")["scaler"]["scale"] == 16
 
 
 def test_a_saved_state_holds_no_unseen_bad_step(pictures, tmp_path, monkeypatch):
     """The host looks before it saves."""
-    monkeypatch.setattr(PromptTrainer, "max_unread", 16)
     seen, original = [], PromptTrainer.save_resume_state
 
     def save_resume_state(self, epoch, batch):
-        seen.append((len(self._unread), self.bad_steps))
+        seen.append((self.take_step.n_unread, self.bad_steps))
         original(self, epoch, batch)
 
     monkeypatch.setattr(PromptTrainer, "save_resume_state", save_resume_state)
-    trained(tmp_path, pictures, (4,), TRAIN__PRINT_FREQ=3, TRAIN__CHECKPOINT_STEPS=2)
+    trained(tmp_path, pictures, (4,), 16, TRAIN__PRINT_FREQ=3, TRAIN__CHECKPOINT_STEPS=2)
     assert (0, 1) in seen and {unread for unread, _ in seen} == {0}
 
 
@@ -136,16 +136,20 @@ def faked(trainer):
     trainer.towers = trainer.model.towers
     learner = trainer.model.prompt_learner
     trainer.optim = type(trainer.optim)(learner.parameters(), **trainer.optim.defaults)
+    trainer.take_step = GuardedStep(
+        trainer.optim, trainer.take_step.scaler, learner,
+        clip_norm=0.0, max_bad_steps=0, save=trainer.save_bad_step, note=trainer.note,
+    )  # fmt: skip
+    trainer.take_step.max_unread = N_BATCHES
     return mode
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_a_step_waits_for_nobody(name, pictures, tmp_path, monkeypatch):
+def test_a_step_waits_for_nobody(name, pictures, tmp_path):
     """No number is read from the device: several steps run on tensors that have no values."""
     trainer = build(command(pictures, tmp_path, trainer=name))
     trainer.num_batches, trainer.epoch = N_BATCHES, 0
     batches = list(trainer.train_loader_x)
-    monkeypatch.setattr(PromptTrainer, "max_unread", len(batches))
     with faked(trainer) as mode:
         for batch in batches:
             scalars = trainer.forward_backward(
@@ -153,7 +157,7 @@ def test_a_step_waits_for_nobody(name, pictures, tmp_path, monkeypatch):
             )
         assert all(scalar.shape == () for scalar in scalars.values())
         with pytest.raises(DataDependentOutputException):
-            trainer.check_steps()
+            trainer.take_step.check()
 
 
 @pytest.mark.cuda
@@ -171,5 +175,5 @@ def test_a_step_waits_for_nobody_on_cuda(precision, optimizer, pictures, tmp_pat
             trainer.forward_backward(batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    trainer.check_steps()
+    trainer.take_step.check()
     assert trainer.bad_steps == 0

@@ -6,9 +6,9 @@ import pytest
 import torch
 from helpers import CLASSES, build, command
 
-from trainers.state import file_sha256, model_file
 from varprompt import files
 from varprompt.errors import CheckpointError, ConfigError, DataError
+from varprompt.run.store import file_sha256, model_file
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_state_of_another_kind_of_device(unfinished, finished, capsys):
     state["noise"] = torch.zeros(16, dtype=torch.uint8)
     files.write(state, folder / "resume.pth.tar")
     trainer = build(arguments)
-    trainer.scaler = torch.amp.GradScaler("cpu")  # for which the state has no factor
+    trainer.take_step.scaler = torch.amp.GradScaler("cpu")  # for which the state has no factor
     trainer.resume_model_if_exist("")
     assert "another kind of device: the noise is drawn anew" in capsys.readouterr().out
     trainer = build(arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,7 +72,8 @@ def view_loader(loader: DataLoader, n_views: int, encode: Encode, batch_size: in
     Raises:
         DataError: an image cannot be read.
     """
-    batches, n_images = loader.batch_sampler, len(loader.dataset)
+    batches = cast(EpochBatches, loader.batch_sampler)
+    n_images = batches.n_items
     keys = [
         (i, derive_seed(batches.seed, "view", view, i))
         for view in range(n_views)
@@ -94,7 +95,7 @@ class _Images(Dataset):
     """The images alone of Dassl's items."""
 
     def __init__(self, items: Dataset):
-        self.items = items
+        self.items: Any = items
 
     def __len__(self) -> int:
         return len(self.items)

@@ -77,7 +77,7 @@ class FeatureCache:
         Raises:
             DataError: an image is missing or cannot be read.
         """
-        items = loader.dataset
+        items: Any = loader.dataset
         paths, transform = [item.impath for item in items.data_source], items.transform
         key, content = "", []
         if self.limit > 0 and is_deterministic(transform):
@@ -88,7 +88,7 @@ class FeatureCache:
             )  # fmt: skip
         features = self.read(key, len(paths)) if key else None
         if features is None:
-            features = encode_images(loader, range(len(paths)), encode, loader.batch_size)
+            features = encode_images(loader, range(len(paths)), encode, loader.batch_size or 1)
             if key and features.isfinite().all() and self.hasher.digests(paths) == content:
                 self.write(key, features)  # not if an image was replaced meanwhile
         return features
@@ -168,7 +168,7 @@ def _versions() -> list[str]:
 
 
 def _sha256(features: Tensor) -> str:
-    return hashlib.sha256(features.numpy()).hexdigest()
+    return hashlib.sha256(features.numpy().data).hexdigest()
 
 
 def _read_checked(path: Path, key: str, n_images: int) -> Tensor:

@@ -6,17 +6,19 @@ import hashlib
 import os
 import random
 import signal
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence, Sized
+from multiprocessing.connection import wait
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import DataError
+from ..errors import DataError, VarPromptError
 
 _MESSAGE = f"\n{DataError.__module__}.DataError: "  # stands before it in a worker's traceback
 _GRACE = 60  # seconds that a terminated worker goes on
+_FUNERAL = 1.0  # seconds that the system may take to say how a worker has ended
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -75,7 +77,7 @@ class SeededItems(Dataset):
     """
 
     def __init__(self, items: Dataset):
-        self.items = items
+        self.items: Any = items
 
     def __len__(self) -> int:
         return len(self.items)
@@ -95,26 +97,61 @@ class SeededItems(Dataset):
 
 
 class PlainLoader(DataLoader):
-    """A loader in which a worker's DataError arrives with its own message, not a traceback."""
+    """A loader that tells what became of its workers in one message, without their traceback."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # all that is used of it
         """Go through the batches.
 
         Raises:
             DataError: an item cannot be read.
+            VarPromptError: a worker has ended before its time.
         """
+        batches = super().__iter__()
+        workers = getattr(batches, "_workers", ())
+        failure: VarPromptError
         try:
-            yield from super().__iter__()
+            yield from batches
             return
         except DataError as error:
             *_, message = str(error).rpartition(_MESSAGE)
+            failure = DataError(message.rstrip())
+        except (OSError, EOFError, RuntimeError):  # whatever the torn connection led to
+            death = _death_among(workers)
+            if not death:
+                raise
+            failure = VarPromptError(death)
         # here the error and its frames are gone, and with them the workers that they would keep
-        raise DataError(message.rstrip())
+        del batches, workers
+        raise failure
+
+
+def _death_among(workers: Sequence[Any]) -> str:
+    """Which worker has ended before its time, and why most likely; "" if none has."""
+    wait([worker.sentinel for worker in workers], _FUNERAL)
+    ended = [(number, worker) for number, worker in enumerate(workers) if worker.exitcode]
+    if not ended:
+        return ""
+    number, worker = ended[0]
+    name = f"DataLoader worker {number} (process {worker.pid})"
+    again = "The same command goes on from the last state"
+    if worker.exitcode > 0:
+        return f"{name} ended with code {worker.exitcode}; its error is above. {again}"
+    try:
+        cause = signal.Signals(-worker.exitcode).name
+    except ValueError:
+        cause = f"signal {-worker.exitcode}"
+    reasons = {
+        "SIGKILL": "the memory seems full; lower BATCH_SIZE or DATALOADER.NUM_WORKERS",
+        "SIGBUS": "the shared memory /dev/shm seems full; set DATALOADER.NUM_WORKERS 0, or make it "
+        "larger (docker run --shm-size 1g)",
+        "SIGSEGV": "a library that decodes images has crashed; NUM_WORKERS 0 shows where",
+    }
+    return f"{name} was killed by {cause}: {reasons.get(cause, 'somebody ended it')}. {again}"
 
 
 def end_workers(loader: DataLoader) -> None:
     """End a loader's persistent workers; those left when Python ends would be terminated."""
-    iterator, loader._iterator = loader._iterator, None
+    iterator, loader._iterator = cast(Any, loader._iterator), None
     if iterator is not None:
         iterator._shutdown_workers()
 
@@ -124,7 +161,7 @@ def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
     n_workers = loader.num_workers
     return PlainLoader(
         SeededItems(loader.dataset),
-        batch_sampler=EpochBatches(len(loader.dataset), batch_size, seed),
+        batch_sampler=EpochBatches(len(cast(Sized, loader.dataset)), batch_size, seed),
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
         pin_memory=loader.pin_memory,

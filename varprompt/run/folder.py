@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterator
@@ -17,11 +18,18 @@ from ..errors import ConfigError
 from ..files import remove_unfinished, write_atomic
 
 MODEL_FOLDER = "prompt_learner"
+RESUME, RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
+RESULTS, INVENTORY = "results.json", "identity.json"
 _LOCK, _HOLDER, _SEED = ".lock", ".holder", ".seed"
+# Names of the files that a run writes; what is called otherwise belongs to somebody else.
+OWN_FILES = re.compile(
+    r"results\.json|identity\.json|\.holder|\.seed|cmat\.pt|checkpoint|resume(-before)?\.pth\.tar|"
+    r"model-best\.pth\.tar|model\.pth\.tar-\d+|bad-step-\d+\.pth\.tar"
+)
 
 
 @contextmanager
-def sole_user(folder: str | os.PathLike) -> Iterator[None]:
+def lock_run_folder(folder: str | os.PathLike) -> Iterator[None]:
     """Hold the lock of an output folder, and clear away what killed processes left unfinished.
 
     Raises:
@@ -43,8 +51,8 @@ def sole_user(folder: str | os.PathLike) -> Iterator[None]:
             "another --output-dir"
         ) from error
     try:
-        remove_unfinished(folder)
-        remove_unfinished(folder / MODEL_FOLDER)
+        remove_unfinished(folder, OWN_FILES)
+        remove_unfinished(folder / MODEL_FOLDER, OWN_FILES)
         now = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {now}"
         write_atomic(folder / _HOLDER, lambda file: file.write(holder.encode()))
@@ -61,12 +69,19 @@ def _holder(folder: Path) -> str:
         return "just started"
 
 
+def drawn_seed(folder: str | os.PathLike) -> int | None:
+    """The seed that was drawn for the run in a folder; None if none was."""
+    with contextlib.suppress(OSError, ValueError):
+        if 0 <= (seed := int(Path(folder, _SEED).read_text())) < 2**31:
+            return seed
+    return None
+
+
 def kept_seed(folder: str | os.PathLike) -> int:
     """The seed of a run that was given none: drawn once, so that the run can be resumed."""
     file = Path(folder, _SEED)
-    with contextlib.suppress(OSError, ValueError):
-        if 0 <= (seed := int(file.read_text())) < 2**31:
-            return seed
+    if (known := drawn_seed(folder)) is not None:
+        return known
     seed = secrets.randbelow(2**31)
     write_atomic(file, lambda stream: stream.write(str(seed).encode()))
     return seed

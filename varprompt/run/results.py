@@ -46,11 +46,12 @@ class Tally:
         rows = torch.cat(self._rows).double()
         labels, predicted, confidence, of_label = rows.unbind(1)
         correct = (labels == predicted).double()
-        per_class = {}
+        per_class = {}  # by label: two classes may have one name
         for label, name in enumerate(classnames):
             mine = correct[labels == label]
             if len(mine):
-                per_class[name] = {"accuracy": 100 * mine.mean().item(), "total": len(mine)}
+                accuracy = 100 * mine.mean().item()
+                per_class[str(label)] = {"name": name, "accuracy": accuracy, "total": len(mine)}
         return {
             "accuracy": 100 * correct.mean().item(),
             "nll": -of_label.mean().item(),
@@ -73,7 +74,8 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> None:
     """Write `results` with date, versions and commit to ``results.json``, whole or not at all."""
     content = {**results, **provenance()}
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(Path(folder) / FILE_NAME, lambda file: file.write(text.encode()))
+    data = text.encode(errors="backslashreplace")  # of class names that are no text: \udcff
+    write_atomic(Path(folder) / FILE_NAME, lambda file: file.write(data))
 
 
 def read_results(folder: str | Path) -> dict[str, Any] | None:

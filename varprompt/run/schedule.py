@@ -28,9 +28,9 @@ class EpochLR(LRScheduler):
         self._rate = rate
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[Any]:
         """Rates of the current epoch, one per parameter group."""
-        return [self._rate(self.last_epoch, base_lr) for base_lr in self.base_lrs]
+        return [self._rate(self.last_epoch, float(base_lr)) for base_lr in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, base rates and last rates."""

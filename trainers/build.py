@@ -1,0 +1,195 @@
+"""From a configuration to the objects of a run: data, model, optimizer, checks, folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from dassl.engine import TrainerX
+from dassl.optim import build_optimizer
+from torch import Tensor
+
+from varprompt.errors import ConfigError
+from varprompt.images.content import ContentHasher
+from varprompt.images.feature_cache import FeatureCache
+from varprompt.images.loaders import EpochBatches, only_deterministic, seeded_loader
+from varprompt.model import Predictor, PromptedCLIP
+from varprompt.run.evaluate import Evaluator
+from varprompt.run.guard import GuardedStep, StepRecord
+from varprompt.run.run import Run
+from varprompt.run.schedule import build_lr_scheduler
+from varprompt.run.state import TrainingParts
+from varprompt.run.store import RunStore
+from varprompt.settings.merge import difference
+from varprompt.settings.nodes import add_node, prompt_config, without_effect
+from varprompt.towers.load import input_size, load_clip
+
+from .data import data_manager
+from .resources import Resources
+
+
+class BuiltTrainer(TrainerX):
+    """Dassl's trainer with the objects that training and testing are done with.
+
+    A trainer is what it declares, whatever it is called; its subclasses inherit that.
+
+    Attributes:
+        node: name of its node of options, TRAINER.<node>. A trainer must have one.
+        prompt: what is learned: "context", or "" for nothing.
+        conditional: the prompts depend on the image.
+        variational: they are drawn from a learned distribution; the node has its options (L,
+            KL_WEIGHT, ...).
+        posterior: what is added to the context if the node has no option POSTERIOR: a name in
+            `varprompt.posteriors.POSTERIORS`, "meta_net", or "" for nothing.
+        regularisers: further terms of the loss.
+        also_reads: keys outside of its node that it reads besides those of every trainer.
+    """
+
+    node: ClassVar[str] = ""
+    prompt: ClassVar[str] = "context"
+    conditional: ClassVar[bool] = False
+    variational: ClassVar[bool] = False
+    posterior: ClassVar[str] = ""
+    regularisers: ClassVar[tuple[str, ...]] = ()
+    also_reads: ClassVar[tuple[str, ...]] = ()
+
+    take_step: GuardedStep
+
+    @classmethod
+    def extend_cfg(cls, cfg: Any) -> None:
+        """Add the node TRAINER.<node> with its default values; what is there is kept.
+
+        A trainer with options of its own adds them here, after this.
+        """
+        add_node(cfg, cls)
+
+    def check_cfg(self, cfg: Any) -> None:
+        """Validate the trainer's options before any work; TRAIN.DETERMINISTIC acts from here.
+
+        Raises:
+            ConfigError: everything that is wrong.
+        """
+        self.prompt_config = prompt_config(cfg, type(self))
+        for key in without_effect(cfg, type(self)):
+            self.note(f"{key} has no effect on {type(self).__name__}")
+        if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
+        if cfg.TRAIN.DETERMINISTIC:
+            only_deterministic()
+
+    def build_data_loader(self) -> None:
+        """Dassl's loaders, with a repeatable one for training."""
+        self.dm = data_manager(self.cfg, self.note)
+        self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
+        self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
+        self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed() % 2**31
+        self.train_loader_x = seeded_loader(
+            self.dm.train_loader_x, self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
+        )
+        self.batches = cast(EpochBatches, self.train_loader_x.batch_sampler)
+        self.hasher = ContentHasher(self.note)
+        self.feature_cache = FeatureCache(self.cfg.TEST.CACHE_SIZE_GB * 1e9, self.note, self.hasher)
+        self.run = Run(self.output_dir, self.cfg.dump(), difference, self.note)
+        self.store = RunStore(self.output_dir, self.note)
+
+    def load_clip(self) -> Any:
+        """The CLIP of the configuration, on the device.
+
+        Raises:
+            ConfigError: INPUT.SIZE is not what the image tower takes.
+            CheckpointError: the weights are missing, damaged or not a CLIP.
+        """
+        backbone = self.cfg.MODEL.BACKBONE
+        self.note(f"Loading CLIP (backbone: {backbone.PATH or backbone.NAME})")
+        model = load_clip(backbone.NAME, backbone.PATH, activation=backbone.ACTIVATION)
+        size = input_size(model)
+        if tuple(self.cfg.INPUT.SIZE) != (size, size):
+            raise ConfigError(
+                f"INPUT.SIZE is {tuple(self.cfg.INPUT.SIZE)} but backbone "
+                f"{backbone.PATH or backbone.NAME} takes ({size}, {size})"
+            )
+        self.weights_sha256 = model.weights_sha256
+        return model.to(self.device)
+
+    def build_model(self) -> None:
+        """Towers, prompt learner, optimizer and schedule."""
+        cfg, config = self.cfg, self.prompt_config
+        self.model = PromptedCLIP(
+            self.load_clip(), self.dm.dataset.classnames, config, same_names=True
+        )
+        self.towers = self.model.towers
+        if cfg.TRAIN.COMPILE:
+            self.towers.encode_text.compile()
+        learner = self.model.prompt_learner
+        words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
+        self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
+        self.objective = self.model.objective_config(self.batches.n_items)
+        if cfg.MODEL.INIT_WEIGHTS:
+            self.load_weights(cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        half = self.device.type == "cuda" and config.precision in ("fp16", "amp")
+        self.noise = torch.Generator(self.device)
+        self.take_step = GuardedStep(
+            self.optim, torch.amp.GradScaler(self.device.type, enabled=half), learner,
+            clip_norm=cfg.TRAIN.CLIP_GRAD_NORM, max_bad_steps=cfg.TRAIN.MAX_BAD_STEPS,
+            save=self.save_bad_step, note=self.note,
+        )  # fmt: skip
+        n_params = sum(p.numel() for p in learner.parameters())
+        self.note(f"Learned parameters: {n_params:,}")
+
+    @property
+    def parts(self) -> TrainingParts:
+        """What training changes."""
+        return TrainingParts(
+            self.model.prompt_learner, self.optim, self.sched, self.take_step.scaler, self.noise
+        )
+
+    @property
+    def bad_steps(self) -> int:
+        """Steps that were left out; 0 of a trainer that takes none."""
+        return self.take_step.bad_steps if hasattr(self, "take_step") else 0
+
+    @property
+    def tester(self) -> Evaluator:
+        """Tests predictors, with Dassl's evaluator."""
+        on_gpu = self.device.type == "cuda"
+        depends_on = {
+            "weights": self.weights_sha256,
+            "precision": self.prompt_config.precision,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+        }
+        return Evaluator(
+            self.feature_cache, self.encode_image, depends_on,
+            classnames=self.dm.dataset.classnames, metrics=self.evaluator, device=self.device,
+            note=self.note,
+        )  # fmt: skip
+
+    @property
+    def resources(self) -> Resources:
+        """What the last digits of results depend on."""
+        return Resources.of(self.towers.encode_text, self.device)
+
+    def predictor(self) -> Predictor:
+        """What classifies the test images: log-probabilities from image features."""
+        return self.model.predictor()
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device."""
+        return self.towers.encode_image(images.to(self.device, non_blocking=True))
+
+    def save_bad_step(self, record: StepRecord, scale: float) -> Path:
+        """Write what reproduces a step that was left out, with the scaler's factor in it."""
+        raise NotImplementedError
+
+    def load_weights(self, file: str) -> dict[str, Any]:
+        """Fill the learner from a checkpoint file."""
+        raise NotImplementedError
+
+    def note(self, text: str) -> None:
+        """A line of the log."""
+        print(text, flush=True)  # noqa: T201

@@ -1,0 +1,64 @@
+"""Dassl's data manager, as the trainers here need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from dassl.data import DataManager
+
+from varprompt.errors import ConfigError
+from varprompt.images.read import ImageItems
+
+
+def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
+    """Dassl's: images that cannot be read are named, and no more workers than CPUs.
+
+    Args:
+        cfg: the configuration.
+        note: takes a line for the log.
+
+    Raises:
+        ConfigError: INPUT.TRANSFORMS that this Dassl cannot make with this NumPy.
+        DataError: the data set is missing, damaged or contradictory.
+    """
+    wanted, cfg = cfg.DATALOADER.NUM_WORKERS, cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = min(wanted, len(os.sched_getaffinity(0)))
+    if cfg.DATALOADER.NUM_WORKERS < wanted:
+        note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
+    try:
+        return DataManager(cfg, dataset_wrapper=ImageItems)
+    except AttributeError as error:  # the AutoAugment policies of Dassl 0.6.3 use np.int
+        if "numpy" not in str(error):
+            raise
+        names = ", ".join(cfg.INPUT.TRANSFORMS)
+        raise ConfigError(
+            f"this Dassl cannot make all of INPUT.TRANSFORMS {names} with NumPy "
+            f"{np.__version__}: leave out the *_policy, or use NumPy below 1.24"
+        ) from error
+
+
+def chooses_by_validation(cfg: Any) -> bool:
+    """Whether the validation images decide which epoch's model is tested."""
+    return bool(cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST)
+
+
+def selected_on(cfg: Any, data: Any) -> str | None:
+    """Which images choose the epoch that is tested: "val", "test" if both are the same, None.
+
+    Raises:
+        ConfigError: validation images shall choose, and there are none.
+    """
+    if not chooses_by_validation(cfg):
+        return None
+    if not data.val:
+        raise ConfigError(
+            f"TEST.FINAL_MODEL best_val chooses the epoch by validation images, and "
+            f"{cfg.DATASET.NAME} has none here: add them (for your own images a folder val/), or "
+            "use TEST.FINAL_MODEL last_step"
+        )
+    same = {item.impath for item in data.val} == {item.impath for item in data.test}
+    return "test" if same else "val"

@@ -1,0 +1,123 @@
+"""Testing: images are encoded once and their features kept, texts once where that can be."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..errors import VarPromptError
+from ..images.encode import Encode
+from ..images.feature_cache import FeatureCache
+from .results import Tally
+
+_COLLAPSED = 0.999  # mean cosine between the texts of different classes
+
+
+class Predictor(Protocol):
+    """Log-probabilities `(B, C)` from unit-norm image features `(B, E)`."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Classify."""
+
+    def similarity(self, features: Tensor) -> float:
+        """Mean cosine between the texts of different classes."""
+
+
+class Metrics(Protocol):
+    """What counts and prints figures: Dassl's evaluators do."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+
+    def process(self, mo: Tensor, gt: Tensor) -> None:
+        """Take in scores `(B, C)` and labels `(B,)`."""
+
+    def evaluate(self) -> Mapping[str, float]:
+        """Print and return figures by name."""
+
+
+class Evaluator:
+    """Tests predictors on lists of images.
+
+    Args:
+        cache: keeps features of images on disk.
+        encode: images `(B, 3, H, W)` -> unit-norm features `(B, E)`.
+        depends_on: what the features depend on besides images and transform: weights, number
+            format, device.
+        classnames: in the order of the labels.
+        metrics: counts and prints.
+        device: where predictors compute.
+        note: takes a line for the log.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        encode: Encode,
+        depends_on: Mapping[str, str],
+        *,
+        classnames: Sequence[str],
+        metrics: Metrics,
+        device: torch.device,
+        note: Callable[[str], None],
+    ):
+        self.cache = cache
+        self.encode = encode
+        self.depends_on = depends_on
+        self.classnames = list(classnames)
+        self.metrics = metrics
+        self.device = device
+        self.note = note
+
+    @torch.no_grad()
+    def __call__(self, predictor: Predictor, loader: DataLoader, split: str) -> dict[str, Any]:
+        """Classify the images of `loader`, print Dassl's lines, nll and ece.
+
+        Returns:
+            The figures of `metrics`, and those of `varprompt.run.results.Tally`.
+
+        Raises:
+            VarPromptError: probabilities that are not finite.
+            DataError: an image cannot be read.
+        """
+        self.metrics.reset()
+        self.note(f"Evaluate on the *{split}* set")
+        features, labels = self.features(loader)
+        tally = Tally()
+        batches = (tensor.split(loader.batch_size or 1) for tensor in (features, labels))
+        for batch in tqdm(list(zip(*batches, strict=True)), split, disable=None):
+            images, truth = (tensor.to(self.device) for tensor in batch)
+            log_prob = predictor(images)
+            self.metrics.process(log_prob, truth)
+            tally.update(log_prob, truth)
+        self._warn_of_collapse(predictor.similarity(features[:1].to(self.device)))
+        figures = dict(self.metrics.evaluate())
+        summary = tally.summary(self.classnames)
+        if not math.isfinite(summary["nll"]):
+            raise VarPromptError(
+                f"probabilities of the {split} images are not finite in precision "
+                f"{self.depends_on['precision']}: test with PREC fp32"
+            )
+        self.note(f"* nll: {summary['nll']:.4f}\n* ece: {summary['ece']:.1f}%")
+        return {**figures, **summary}
+
+    def features(self, loader: DataLoader) -> tuple[Tensor, Tensor]:
+        """Unit-norm features `(N, E)` and labels `(N,)` of a test loader, on the CPU, in order."""
+        features = self.cache.features(loader, self.encode, **self.depends_on)
+        items = loader.dataset.data_source  # type: ignore[attr-defined]
+        return features, torch.tensor([item.label for item in items])
+
+    def _warn_of_collapse(self, similarity: float) -> None:
+        if similarity > _COLLAPSED:
+            warnings.warn(
+                f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}): "
+                "training has collapsed; lower OPTIM.LR or set TRAIN.CLIP_GRAD_NORM 1.0",
+                stacklevel=3,
+            )

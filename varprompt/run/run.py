@@ -1,0 +1,245 @@
+"""A run: one training or test and the folder that it owns."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DataError
+from .folder import RESULTS, drawn_seed, kept_seed, lock_run_folder
+from .identity import (
+    PLACES,
+    TEST,
+    TRAIN,
+    Identity,
+    compare,
+    explain,
+    explain_classes,
+    named,
+    write_inventory,
+)
+from .log import tee_stdout
+from .results import provenance, read_results, write_results
+
+Difference = Callable[[str, str], list[str]]  # of two dumped configs: "KEY: old -> new"
+
+# What may have changed since results were written, so that it is enough to test anew.
+_TESTED = {TRAIN: {"test_images"}, TEST: {"test_images", "checkpoint"}}
+_LISTED = 10  # differences in a message
+
+
+class Run:
+    """Owns an output folder: knows whether it holds this very run, another one, or none.
+
+    Args:
+        folder: where log, states and results are.
+        config: the configuration, dumped.
+        difference: what differs between two dumped configurations and decides a result.
+        note: takes a line for the log.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        config: str,
+        difference: Difference,
+        note: Callable[[str], None],
+    ):
+        self.folder = Path(folder)
+        self.config = config
+        self.difference = difference
+        self.note = note
+
+    # -- the folder ----------------------------------------------------------------------------
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes out; see `lock_run_folder`."""
+        return lock_run_folder(self.folder)
+
+    @contextmanager
+    def log(self) -> Iterator[None]:
+        """Append what is printed to ``log.txt``."""
+        file = self.folder / "log.txt"
+        goes_on = file.is_file() and file.stat().st_size > 0
+        with tee_stdout(file):
+            if goes_on:
+                self.note("\n*** Started again; the log goes on ***")
+            yield
+
+    def print_head(self, arguments: Mapping[str, Any], seed: int, dassl: str) -> None:
+        """Head of the log: arguments, configuration, versions."""
+        where = provenance()
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+        lines = ["***************", "** Arguments **", "***************"]
+        lines += [f"{k}: {'' if v is None else v}" for k, v in sorted(arguments.items())]
+        lines += ["************", "** Config **", "************", self.config.rstrip()]
+        lines += [f"Versions: {versions}; {dassl}; commit {where['git_commit'] or 'unknown'}"]
+        if seed >= 0:
+            lines += [f"Setting fixed seed: {seed}"]
+        self.note("\n".join(lines))
+
+    def seed(self, given: int) -> int:
+        """`given`, or the one that was drawn for this run because it is negative."""
+        return given if given >= 0 else kept_seed(self.folder)
+
+    # -- finished ------------------------------------------------------------------------------
+
+    def is_finished(self, given_seed: int, identify: Callable[[int], Identity]) -> bool:
+        """Whether the folder holds the results of this very run; says so, reads only.
+
+        Args:
+            given_seed: negative if one is drawn for the run.
+            identify: seed -> what the run is known by now; not called without results.
+
+        Raises:
+            ConfigError: it holds those of another run.
+            DataError: what is identified cannot be read.
+        """
+        file = self.folder / RESULTS
+        if not file.is_file():
+            return False
+        results = read_results(self.folder) or {}
+        if wrong := _no_accuracy(results):
+            self.note(f"{file} is damaged ({wrong}): tested anew")
+            return False
+        recorded = _recorded(results)
+        if changes := self._config_changes(results.get("config"), recorded):
+            raise self._of_another("the results of another configuration", "; ".join(changes))
+        seed = given_seed if given_seed >= 0 else drawn_seed(self.folder)
+        if seed is None:
+            return False
+        identity = identify(seed)
+        recorded |= _class_names(results, recorded, identity)
+        if not self._fits(results, recorded, identity):
+            return False
+        self.note(
+            f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to test "
+            "again, the folder to train again"
+        )
+        unknown = compare(recorded, identity.record()).unknown
+        if unknown:
+            self.note(f"{file} is of an earlier version: {named(unknown)} could not be compared")
+        return True
+
+    def _fits(
+        self, results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
+    ) -> bool:
+        """Whether results are of this run; if only the test is another, they are not, and noted.
+
+        Raises:
+            ConfigError: they are of another run.
+        """
+        file = self.folder / RESULTS
+        mode = recorded.get("mode") or self._guess_mode(results)
+        if mode != identity.mode:
+            was = "a test (--eval-only)" if mode == TEST else "a training"
+            self.note(f"{file} is the result of {was}, which this is not: written anew")
+            return False
+        changed = compare(recorded, identity.record()).changed
+        if not changed:
+            return True
+        details = explain(changed, self.folder, identity)
+        if set(changed) - _TESTED[mode]:
+            raise self._of_another(f"the results of another run, {named(changed)} differ", details)
+        what = named(changed)
+        self.note(
+            f"{what[0].upper()}{what[1:]} have changed since {file} was written"
+            f"{details and f' ({details})'}: tested anew"
+        )
+        return False
+
+    def _guess_mode(self, results: Mapping[str, Any]) -> str:
+        """Of results that do not say it: who trains leaves a model behind."""
+        model = any(self.folder.glob("prompt_learner/model*"))
+        tested = results.get("checkpoint_sha256") or "Zeroshot" in str(results.get("trainer"))
+        return TEST if tested and not model else TRAIN
+
+    # -- unfinished ----------------------------------------------------------------------------
+
+    def check_state(self, state: Mapping[str, Any], file: Path, identity: Identity) -> None:
+        """See to it that a state is of this run, and that the next start can tell what changes.
+
+        Raises:
+            ConfigError: it is of a run with another configuration, classes or weights.
+            DataError: it is of one with other images.
+        """
+        folder = file.parent.parent
+        recorded = state.get("identity")
+        recorded = recorded if isinstance(recorded, dict) else {}
+        if changes := self._config_changes(state["config"], recorded):
+            raise ConfigError(
+                f"{folder} holds an unfinished run with another configuration "
+                f"({'; '.join(changes)}): use its options, or another --output-dir"
+            )
+        found = compare(recorded, identity.record())
+        changed = [part for part in found.changed if part != "weights_file"]
+        details = explain(changed, folder, identity)
+        if state["classnames"] != list(identity.class_names):
+            changed = list(dict.fromkeys(["class_names", *changed]))
+            details = explain_classes(state["classnames"], identity.class_names)
+        elif not recorded and state.get("images") != identity.images["train_images"].names_digest:
+            changed, details = ["train_images"], "split file, few-shot choice or folder"
+        if changed:
+            raise DataError(
+                f"{named(changed)} are not those of the unfinished run in {folder}"
+                f"{details and f' ({details})'}: put them back, or use another --output-dir"
+            )
+        if not recorded:
+            self.note(f"{file} is of an earlier version: the content of images is not compared")
+
+    def keep_inventory(self, identity: Identity) -> None:
+        """Write down what `check_state` names when something has changed."""
+        write_inventory(self.folder, identity)
+
+    def write_results(self, results: Mapping[str, Any], identity: Identity) -> None:
+        """Write ``results.json``: with them the run is finished."""
+        write_results(self.folder, {**results, "identity": identity.record()})
+
+    # -- both ----------------------------------------------------------------------------------
+
+    def _config_changes(self, before: Any, recorded: Mapping[str, Any]) -> list[str]:
+        changes = self.difference(str(before or ""), self.config)
+        if "mode" in recorded:  # else the place is all that is known of the content
+            changes = [change for change in changes if change.partition(":")[0] not in PLACES]
+        return changes[:_LISTED]
+
+    def _of_another(self, what: str, details: str) -> ConfigError:
+        return ConfigError(
+            f"{self.folder / RESULTS} holds {what}{details and f' ({details})'}: give another "
+            "--output-dir, or delete the folder"
+        )
+
+
+def _recorded(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity in results, or what 0.1.0 has of it."""
+    recorded = results.get("identity")
+    if isinstance(recorded, dict):
+        return recorded
+    known = {"checkpoint": "checkpoint_sha256", "weights": "weights_sha256"}
+    return {part: results[key] for part, key in known.items() if results.get(key)}
+
+
+def _class_names(
+    results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
+) -> dict[str, Any]:
+    """What results of 0.1.0 tell of class names: those of the classes that were tested."""
+    tested = results.get("per_class")
+    if "class_names" in recorded or not isinstance(tested, dict):
+        return {}
+    if len(tested) != len(identity.class_names):  # some had no test images
+        return {}
+    return {"class_names": list(tested)}
+
+
+def _no_accuracy(results: Mapping[str, Any]) -> str:
+    """Why results have no accuracy; "" if they have one."""
+    value = results.get("accuracy", "missing")
+    if type(value) not in (int, float):
+        return f"its accuracy is {str(value)[:20]}"
+    if not (math.isfinite(value) and 0 <= value <= 100):
+        return f"its accuracy is {value}"
+    return ""
