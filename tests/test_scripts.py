@@ -451,7 +451,8 @@ def test_missing_packages_are_one_line_that_names_the_environment(command):
 
 def test_tests_get_their_arguments(shell):
     assert shell("test.sh", "-k", "a b").returncode == 0
-    assert shell.calls == [["-m", "pytest", "-q", "-k", "a b"]]
+    beside_each_other = "-n auto --maxprocesses 8 --dist worksteal".split()
+    assert shell.calls == [["-m", "pytest", "-q", *beside_each_other, "-k", "a b"]]
 
 
 def test_dassl_root_is_put_in_front_and_checked(shell, tmp_path):

@@ -48,7 +48,7 @@ run_table() {
             failures+="    $run (not run: training failed)"$'\n'
             continue
         fi
-        echo "== $setting${setting:+ }$run $*" >&2
+        echo "== $setting${setting:+ }$run${*:+ $*}" >&2
         status=0
         # shellcheck disable=SC2086  # words without blanks
         env $setting bash "$root/scripts/vpt/"$run "$@" || status=$?

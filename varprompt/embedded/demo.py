@@ -24,7 +24,8 @@ from pathlib import Path
 from ..checks import check_choice, check_range
 from ..console import say
 from ..errors import ConfigError, VarPromptError
-from ..settings.recipes import CONFIGS, ROOT
+from ..settings.configs import configs_folder
+from ..settings.recipes import ROOT
 from ..settings.user_input import config_names
 
 DATASETS = ("digits", "chalk", "stretch", "zoom")
@@ -132,11 +133,11 @@ def all_runs(args: argparse.Namespace) -> dict[str, list[list[str]]]:
 def commands(trainer: str, config: str, options: tuple[str, ...], dataset: str, seed: int,
              data: Path, output: Path) -> list[list[str]]:  # fmt: skip
     """Arguments of train.py for the run on base classes and the test on new ones."""
-    folder = "CoOp" if trainer == "ZeroshotCLIP" else trainer
+    configs, folder = configs_folder(), "CoOp" if trainer == "ZeroshotCLIP" else trainer
     common = [
         "--root", str(data), "--trainer", trainer, "--seed", str(seed),
-        "--dataset-config-file", str(CONFIGS / f"datasets/{dataset}.yaml"),
-        "--config-file", str(CONFIGS / f"trainers/{folder}/embedded.yaml"),
+        "--dataset-config-file", str(configs / f"datasets/{dataset}.yaml"),
+        "--config-file", str(configs / f"trainers/{folder}/embedded.yaml"),
     ]  # fmt: skip
     pairs = ["DATASET.NUM_SHOTS", str(SHOTS), *options]
     if trainer == "ZeroshotCLIP":

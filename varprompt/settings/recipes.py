@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .configs import configs_folder
 
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout
-CONFIGS = ROOT / "configs"
-if not CONFIGS.is_dir():  # installed
-    CONFIGS = ROOT / "varprompt" / "configs"
 
 
 @functools.cache
@@ -23,9 +21,9 @@ def recipes() -> dict[str, Any]:
     """What ``configs/recipes.yaml`` says.
 
     Raises:
-        ConfigError: a line that is not of the simple forms the file keeps to.
+        ConfigError: no such file, or a line that is not of the simple forms it keeps to.
     """
-    file = CONFIGS / "recipes.yaml"
+    file = configs_folder() / "recipes.yaml"
     return parse(file.read_text(encoding="utf-8"), str(file))
 
 

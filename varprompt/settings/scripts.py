@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import ConfigError
-from .recipes import CONFIGS, ROOT, authors_numbers, default_config, recipes
+from .configs import configs_folder
+from .recipes import ROOT, authors_numbers, default_config, recipes
 from .user_input import UserInput, config_names, is_path
 
 SCRIPTS = {  # name: its arguments
@@ -102,7 +103,8 @@ class _Learner:
         value = self.user.get("CFG") or default_config(
             self.trainer, self.source, self.protocol == "fewshot", self.shots
         )
-        known = sorted(path.name for path in (CONFIGS / "trainers").iterdir() if path.is_dir())
+        folders = (configs_folder() / "trainers").iterdir()
+        known = sorted(path.name for path in folders if path.is_dir())
         if not is_path(value) and self.trainer not in known:  # with a file: perhaps of a plug-in
             self.user.choice("TRAINER", self.trainer, known, "; others need CFG=path/to.yaml")
             return "", ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import check_choice, check_range
-from .recipes import CONFIGS
+from .configs import configs_folder
 
 MOST = 10**6  # shots, samples, epochs: far beyond use, so that a slip is an answer at once
 ALL_IMAGES = "-1"  # CoOp's NUM_SHOTS for every image of a class
@@ -116,4 +116,4 @@ def is_path(value: str) -> bool:
 @functools.cache
 def config_names(folder: str) -> tuple[str, ...]:
     """Names of the YAML files in configs/`folder`."""
-    return tuple(sorted(file.stem for file in (CONFIGS / folder).glob("*.yaml")))
+    return tuple(sorted(file.stem for file in (configs_folder() / folder).glob("*.yaml")))
