@@ -73,7 +73,7 @@ def prompted_clip(
     clip_model: Any, names: Sequence[str], trainer: str, n_samples: int, **options: Any
 ) -> PromptedCLIP:
     """The model of `trainer` (a key of `TRAINERS`) with context "a photo of a"."""
-    n_samples = n_samples if trainer.startswith("VPT") else 1
+    n_samples = n_samples if "kl_weight" in TRAINERS[trainer] else 1
     cfg = PromptConfig(
         n_samples=n_samples, n_samples_test=n_samples, **{**TRAINERS[trainer], **options}
     )

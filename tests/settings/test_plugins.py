@@ -39,7 +39,7 @@ def run(folder, *arguments, plugins="", script="train.py", **options):
     pairs = {k: v for k, v in (OPTIONS | pairs).items() if k != "DATASET.PATH"}
     pairs |= {k.replace("__", "."): v for k, v in options.items()}
     environment = {**os.environ, "VARPROMPT_PLUGINS": plugins, "VARPROMPT_CACHE": str(folder / "c")}
-    environment.pop("PYTHONPATH", None)
+    environment["PYTHONPATH"] = os.environ.get("DASSL_ROOT", "")
     done = subprocess.run(
         [sys.executable, ROOT / script, *arguments, "--root", "data", "--seed", "1",
          *(str(x) for pair in pairs.items() for x in pair)],
@@ -90,7 +90,8 @@ def test_plugins_of_the_environment(elsewhere):
 
 @pytest.mark.parametrize("name", ["buttons", "Buttons"])
 def test_the_check_of_data_sets_knows_them(name, elsewhere):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "VARPROMPT_PLUGINS": ""}
+    paths = os.pathsep.join([str(ROOT), os.environ.get("DASSL_ROOT", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "VARPROMPT_PLUGINS": ""}
     arguments = ["data", name, "--images", "--import", "datasets/buttons.py"]
     done = subprocess.run(
         [sys.executable, "-m", "datasets.check", *arguments],

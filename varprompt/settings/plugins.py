@@ -63,11 +63,11 @@ def load_plugins(names: Iterable[str] = ()) -> list[str]:
             if isinstance(plugin, EntryPoint):
                 plugin.load()
             elif name.endswith(".py"):
-                _import_file(Path(name))
+                _import_file(Path(name).expanduser())
             else:
                 importlib.import_module(name)
             loaded.append(name)
-        except Exception as error:  # somebody's module may raise anything
+        except (Exception, SystemExit) as error:  # somebody's module may raise anything
             problems.append(f"plug-in {name!r} ({where}) {_reason(name, error)}")
     if problems:
         raise ConfigError(problems)
@@ -84,8 +84,9 @@ def share_packages() -> None:
     aliases = {}
     for name in ("datasets", "trainers"):
         if (_PACKAGE / name / "__init__.py").is_file():
-            if name not in sys.modules and importlib.util.find_spec(name) is None:
-                aliases[name] = f"varprompt.{name}"
+            spec = None if name in sys.modules else importlib.util.find_spec(name)
+            if name not in sys.modules and (spec is None or spec.origin is None):
+                aliases[name] = f"varprompt.{name}"  # nothing there, or a folder without code
         else:
             aliases[f"varprompt.{name}"] = name
     if not any(isinstance(finder, _Aliases) for finder in sys.meta_path):
@@ -150,7 +151,7 @@ def _import_file(path: Path) -> None:
         raise
 
 
-def _reason(name: str, error: Exception) -> str:
+def _reason(name: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and _begins(name, error.name):
         here = f"neither in the working directory {os.getcwd()} nor installed"
         return f"does not exist: there is no module {error.name!r}, {here}"
