@@ -23,7 +23,7 @@ LEAVES = {  # outside the floors: what they may import, and who may import them
     "embedded": (BASICS, {"towers"}),
     "standin": (BASICS | {"images", "run"}, {"settings"}),
 }
-OLD_PATHS = {"clip_io"}  # pass on names under their old path; nobody here imports them
+OLD_PATHS = {"clip_io", "posterior"}  # pass on names under their old path; nobody here imports them
 UPWARDS = {  # the exceptions, inside a function each
     ("config", "settings"): "varprompt.config.extend_cfg is an old path that users hold",
 }

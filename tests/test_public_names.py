@@ -15,6 +15,7 @@ OLD_PATHS = {  # of 0.1.0, in its README or in notebooks
     "varprompt.learner_state": "load_learner",
     "varprompt.model": "PromptedCLIP",
     "varprompt.objective": "objective",
+    "varprompt.posterior": "GaussianPosterior",
     "varprompt.prompt": "PromptSample",
 }
 

@@ -1,0 +1,3 @@
+"""The old place of `varprompt.posteriors`."""
+
+from .posteriors import *  # noqa: F403
