@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import dassl
 import numpy as np
 import pytest
 import torch
@@ -65,12 +64,6 @@ class ContractNet(TrainerX):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(output, labels)[0].item()}
-
-
-@pytest.fixture(scope="session")
-def stand_in() -> bool:
-    """Whether the stand-in is active, not the real Dassl."""
-    return "standin" in Path(dassl.__file__).parts
 
 
 @pytest.fixture
