@@ -32,7 +32,6 @@ DATASETS = ("digits", "chalk", "stretch", "zoom")
 QUICK = DATASETS[:1]
 SEEDS = (1, 2, 3)
 SHOTS = 16
-INTERRUPTED = 130
 # trainer, name of its config in the results, options on top of its embedded.yaml
 METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("ZeroshotCLIP", "embedded", ()),
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failures = execute(runs, args.jobs)
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from here")
-        return INTERRUPTED
+        return 130
     if len(failures) < len(runs):
         show(args.output)
     for failure in failures:
@@ -165,8 +164,9 @@ def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: one thread a run
     sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
     context = multiprocessing.get_context("spawn")
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; only this process listens
     with (
-        ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool,
+        ProcessPoolExecutor(jobs, context, signal.signal, deaf) as pool,
         tqdm(total=len(runs), unit="run", desc="demo", smoothing=0) as bar,
     ):
         slow_first = sorted(runs, key=lambda name: not name.startswith("VPT_CoCoOp"))
@@ -189,11 +189,6 @@ def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
         finally:
             signal.signal(signal.SIGTERM, sigterm)
     return failures
-
-
-def _start_worker() -> None:
-    """Ctrl-C reaches all processes of a terminal; the parent tells this one what to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def run(argvs: list[list[str]]) -> None:
