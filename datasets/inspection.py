@@ -28,17 +28,22 @@ OTHER_SPELLINGS = {kind.__name__.lower(): name for name, kind in KINDS.items()} 
 }
 MADE_HERE = [kind.dataset_dir for kind in EMBEDDED_DATASETS]
 FOLDERS = {kind.dataset_dir for kind in (*COOP_DATASETS, *EMBEDDED_DATASETS)}
+ROUTINE = ("Reading split from", "Loading preprocessed")  # begin lines that nobody misses here
 HEADERS = ("data set", "folder", "classes", "train", "val", "test", "state")
 
 
 @dataclass
 class Finding:
-    """What was found of one data set; ``state`` is "missing", "damaged" or ''."""
+    """What was found of one data set; ``state`` is "missing", "damaged" or ''.
+
+    ``gaps`` are what is wrong, ``notes`` what else a run would say, such as ignored files.
+    """
 
     kind: type[FewShotDataset]
     dataset: FewShotDataset | None = None
     state: str = ""
     gaps: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def row(self) -> list[str]:
         """Return the line of the table."""
@@ -90,7 +95,9 @@ def inspect(kind: type[FewShotDataset], data: str) -> Finding:
     except (DataError, OSError) as error:
         finding.state = "damaged"
         finding.gaps = [str(error), *missing_sources(kind, folder)]
-    finding.gaps += [line for line in log.getvalue().splitlines() if line.startswith(ATTENTION)]
+    said = log.getvalue().splitlines()
+    finding.gaps += [line for line in said if line.startswith(ATTENTION)]
+    finding.notes = [line for line in said if not line.startswith((ATTENTION, *ROUTINE))]
     return finding
 
 
@@ -167,8 +174,9 @@ def report(findings: list[Finding], named: bool) -> str:
     """Return the table and the gaps; data sets that nobody named get one line if missing."""
     lines = [tabulate([finding.row() for finding in findings], HEADERS)]
     for finding in findings:
-        if finding.gaps and (named or finding.state != "missing"):
-            lines += [f"\n{finding.kind.__name__}", *(f"- {gap}" for gap in finding.gaps)]
+        said = [*finding.gaps, *finding.notes]
+        if said and (named or finding.state != "missing"):
+            lines += [f"\n{finding.kind.__name__}", *(f"- {line}" for line in said)]
     if not named and any(finding.state == "missing" for finding in findings):
         lines.append(
             "\nDATASETS.md says where to get what is missing; so does this command if you name it:"

@@ -187,6 +187,17 @@ def test_own_folder(tmp_path, capsys):
     assert "no images: 1\n    test" in capsys.readouterr().out
 
 
+def test_what_is_ignored_is_listed(tmp_path, capsys):
+    for part in ("train", "test"):
+        layouts.touch(tmp_path / part / "cat" / "0.jpg")
+    for i in range(3):
+        layouts.touch(tmp_path / "train" / "cat" / f"{i}.docx")
+    assert main([str(tmp_path), "custom"]) == 0
+    out = capsys.readouterr().out
+    assert row_of("Folder", out).endswith("complete")
+    assert f"- Ignored in {tmp_path}: 3 entries: 3 x .docx" in out
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("flowers", "did you mean 'oxford_flowers'?"), ("OxfordPet", "did you mean 'oxford_pets'?"),
