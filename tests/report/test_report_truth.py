@@ -22,9 +22,9 @@ def own(path, root="/data", **more):
     return said | {"n_total": 20, "per_class": {"cat": {"accuracy": 1.0, "total": 20}}}
 
 
-def known(images="aa", classes="cc", **more):
+def known(images="aa", classes=("cc",), **more):
     """What later ones record besides."""
-    return {"identity": {"test_images": images, "class_names": classes} | more}
+    return {"identity": {"test_images": images, "class_names": list(classes)} | more}
 
 
 def tables(output):
@@ -101,7 +101,7 @@ def test_another_root_is_another_data_set_unless_told(output, capsys):
 
 CONTENT = {
     "test images are not those": known("bb"),
-    "class names are not those": known(classes="dd"),
+    "class names are not those": known(classes=["dd"]),
     "CLIP weights": known() | {"weights_sha256": "ef" * 32},
 }
 

@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not tables:
         raise ConfigError(nothing_found(args.directory, args.tables, [t.name for t in known]))
     latex = partial(to_latex, long=args.longtable)
+    for table in tables:
+        table.notes += found.note()
     if args.write:
         from .figures import write_figures
 

@@ -212,13 +212,12 @@ def _classes(content: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
     Those are by label with the name inside, or, in version 0.1.0, by name.
     """
-    by_class = content.get("per_class")
-    if recorded := _digest(identity, "class_names"):
-        return recorded
-    if not isinstance(by_class, dict) or not by_class:
+    names, by_class = identity.get("class_names"), content.get("per_class")
+    if not isinstance(names, list) and isinstance(by_class, dict):
+        names = [
+            value["name"] if isinstance(value, dict) and "name" in value else key
+            for key, value in by_class.items()
+        ]
+    if not isinstance(names, list) or not names:
         return ""
-    names = [
-        str(value["name"] if isinstance(value, dict) and "name" in value else key)
-        for key, value in by_class.items()
-    ]
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()  # as identities are made
+    return hashlib.sha256(repr([str(name) for name in names]).encode()).hexdigest()

@@ -43,6 +43,13 @@ class Found:
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def note(self) -> list[str]:
+        """The same for below a table."""
+        n, total = len(self.problems), len(self.problems) + len(self.runs)
+        return [f"{n} of {total} results in this folder are left out: report.py says why."] * (
+            n > 0
+        )
+
     def summary(self) -> str:
         """How much was left out; empty if nothing was."""
         n = len(self.problems)
