@@ -26,7 +26,7 @@ def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
     """
     wanted, cfg = cfg.DATALOADER.NUM_WORKERS, cfg.clone()
     cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = min(wanted, len(os.sched_getaffinity(0)))
+    cfg.DATALOADER.NUM_WORKERS = min(wanted, _n_cpus())
     if cfg.DATALOADER.NUM_WORKERS < wanted:
         note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
     try:
@@ -39,6 +39,13 @@ def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
             f"this Dassl cannot make all of INPUT.TRANSFORMS {names} with NumPy "
             f"{np.__version__}: leave out the *_policy, or use NumPy below 1.24"
         ) from error
+
+
+def _n_cpus() -> int:
+    """Those that this process may use; all where the system does not tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def chooses_by_validation(cfg: Any) -> bool:

@@ -6,6 +6,7 @@ needed, so its classes (all of ``torch.optim``) are read as inert placeholders a
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -158,6 +159,8 @@ def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]
             f"{names and f' ({names})'}, which are never unpickled"
         ) from error
     except Exception as error:  # a damaged file makes the reader raise anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk does not answer; a damaged file makes zipfile seek to nowhere
         if out_of_memory(error):
             raise MemoryError(f"out of memory while reading {path}") from error
         known = isinstance(error, OSError | RuntimeError | ValueError)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,21 @@ def test_a_disk_that_answers_late(code, store, monkeypatch):
     fail(monkeypatch, 2, OSError(code, os.strerror(code)))
     assert store.newest_state(()).content["epoch"] == 2
     assert saved(store) == [2, 1] and not store.notes
+
+
+@pytest.mark.parametrize("call", ["torch.load", "zipfile.is_zipfile"])
+def test_an_error_of_the_disk_in_the_midst_of_reading(call, store, monkeypatch):
+    for number in (1, 2):
+        store.save_state(state(number))
+    left, original = [1], {"torch.load": torch.load, "zipfile.is_zipfile": zipfile.is_zipfile}[call]
+
+    def once(*args, **options):
+        if left.pop() if left else 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(*args, **options)
+
+    monkeypatch.setattr(call, once)
+    assert store.newest_state(()).content["epoch"] == 2 and not store.notes
 
 
 def test_a_disk_that_does_not_answer(store, monkeypatch):
