@@ -27,8 +27,8 @@ from varprompt.errors import ConfigError, VarPromptError
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.ops import SAMPLERS
 from varprompt.posteriors import POSTERIORS
-from varprompt.settings import limits
 from varprompt.settings.nodes import extend_cfg
+from varprompt.settings.options import OPTIONS, SUBSETS, TRANSFORMS
 from varprompt.towers.load import PRECISIONS
 from varprompt.towers.tokens import POSITIONS
 
@@ -59,7 +59,7 @@ def quick(n):
 def tree():
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP"}:
+    for name in set(cfg.TRAINER) - {"NAME", "VPT", "COOP", "COCOOP", "ZEROSHOT"}:
         del cfg.TRAINER[name]
     return cfg
 
@@ -73,7 +73,8 @@ def leaves(node, path=""):
 
 
 DEFAULTS = dict(leaves(tree()))
-NAMES = {  # values of options that are names, beside those of limits.ALLOWED
+LISTS = {key for key, option in OPTIONS.items() if option.numbers}
+NAMES = {  # values of options that are names
     "TRAINER.NAME": TRAINERS,
     "TRAINER.VPT.OBJECTIVE": OBJECTIVES,
     "TRAINER.VPT.KL_REDUCTION": KL_REDUCTIONS,
@@ -82,7 +83,11 @@ NAMES = {  # values of options that are names, beside those of limits.ALLOWED
     "TRAINER.VPT.SAMPLER": tuple(SAMPLERS),
     "TRAINER.COOP.CLASS_TOKEN_POSITION": POSITIONS,
     **{f"TRAINER.{node}.PREC": PRECISIONS for node in ("VPT", "COOP", "COCOOP")},
-    **limits.ALLOWED,
+    **{
+        key: option.choices
+        for key, option in OPTIONS.items()
+        if option.choices and not isinstance(DEFAULTS[key], tuple)
+    },
 }
 NUMBERS = {
     "TRAINER.VPT.L": (1, MOST_SAMPLES),
@@ -92,7 +97,13 @@ NUMBERS = {
     "TRAINER.VPT.PRIOR_STD": (1e-6, 1e6),
     "TRAINER.VPT.LOGVAR_INIT": (-19.9, 9.9),
     **{f"TRAINER.{node}.N_CTX": (0, LONGEST) for node in ("VPT", "COOP", "COCOOP")},
-    **limits.RANGES,
+    "TRAINER.VPT.MEM_BUDGET": (0, math.inf),
+    "TRAINER.VPT.RANK": (1, 1000),
+    **{
+        key: (option.least, option.most)
+        for key, option in OPTIONS.items()
+        if not option.numbers and (option.least, option.most) != (-math.inf, math.inf)
+    },
 }
 
 
@@ -110,7 +121,7 @@ def plausible(key):
         return st.booleans()
     if isinstance(default, list | tuple):
         number = st.sampled_from([-1, 0, 1, 0.5, 32, 1e-7, True, "a", None])
-        names = st.sampled_from((*limits.TRANSFORMS, "flip", ""))
+        names = st.sampled_from((*TRANSFORMS, "flip", ""))
         return st.lists(number, max_size=4) | st.lists(names, max_size=4).map(tuple)
     return st.sampled_from(STRANGE) if isinstance(default, str) else st.integers(-2, 9)
 
@@ -129,7 +140,7 @@ flag_values = {
     "--seed": st.integers(-3, 2**33).map(str) | strange,
     "--load-epoch": st.integers(-3, 99).map(str) | strange,
     "--trainer": st.sampled_from(TRAINERS) | strange,
-    "--transforms": st.sampled_from(limits.TRANSFORMS) | strange,
+    "--transforms": st.sampled_from(TRANSFORMS) | strange,
 }
 flags = st.lists(
     st.sampled_from(FLAGS).flatmap(lambda f: st.tuples(st.just(f), flag_values.get(f, strange)))
@@ -177,6 +188,8 @@ def held(cfg, key, given):
         try:
             given = ast.literal_eval(given)
         except (ValueError, SyntaxError):
+            if isinstance(default, list | tuple):
+                return list(value) == [given]
             return key == "TRAINER.VPT.LOGVAR_INIT" and value == given
     if isinstance(default, list | tuple):
         return type(value) is type(default) and list(value) == list(given)
@@ -324,12 +337,12 @@ SMALL = {
     "TRAIN.CHECKPOINT_STEPS": st.integers(0, 3),
     "MODEL.BACKBONE.NAME": st.sampled_from(["", "embedded", "ViT-B/99", "é"]),
     "INPUT.SIZE": st.sampled_from(["(32, 32)", "(31, 32)", "(224, 224)"]),
-    "INPUT.TRANSFORMS": st.lists(st.sampled_from(limits.TRANSFORMS), max_size=4),
+    "INPUT.TRANSFORMS": st.lists(st.sampled_from(TRANSFORMS), max_size=4),
     "TRAINER.VPT.CTX_INIT": st.sampled_from(STRANGE),
     "TRAINER.COOP.CTX_INIT": st.sampled_from(STRANGE),
     "DATASET.NUM_SHOTS": st.integers(-2, 5),
     "SEED": st.integers(0, 3),
-    "DATASET.SUBSAMPLE_CLASSES": st.sampled_from(limits.SUBSETS),
+    "DATASET.SUBSAMPLE_CLASSES": st.sampled_from(SUBSETS),
     "OPTIM.STEPSIZE": st.lists(st.integers(-1, 3), min_size=1, max_size=3),
 }  # fmt: skip
 
@@ -341,7 +354,7 @@ def runnable(key):
     return st.just(default) if key in SLOW else plausible(key)
 
 
-interesting = sorted((set(NAMES) | set(NUMBERS) | set(limits.LISTS)) - SLOW | set(SMALL))
+interesting = sorted((set(NAMES) | set(NUMBERS) | LISTS) - SLOW | set(SMALL))
 run_pairs = st.lists(
     st.sampled_from(interesting).flatmap(lambda k: st.tuples(st.just(k), runnable(k).map(str))),
     max_size=3, unique_by=lambda pair: pair[0],
