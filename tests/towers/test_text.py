@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from varprompt.towers import text
+from varprompt.towers.frozen import FrozenCLIP
 from varprompt.towers.load import cast_clip
 from varprompt.towers.text import FrozenTextEncoder
 from varprompt.towers.tokens import class_tokens, text_tokens
@@ -122,6 +123,17 @@ def test_half_precision(precision, value, gradient, budget):
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "amp"):
         errors = compare(encoder, tokens, contexts(3, 4), NAMES, "end")
     assert 1e-5 < errors[0] < value and 1e-5 < errors[1] < gradient
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_features_of_half_precision_have_unit_norm_in_float32(precision):
+    """Normalised in the tower's own format they would miss it by 1e-4 and more."""
+    towers = FrozenCLIP(small_clip(**OPTIONS), precision)
+    text = towers.encode_text(contexts(2, 4), class_tokens(towers.clip, NAMES, 4))
+    image = towers.encode_image(torch.randn(3, 3, 32, 32, generator=torch.manual_seed(0)))
+    for features in (text, image):
+        assert features.dtype == torch.float32
+        assert (features.double().norm(dim=-1) - 1).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("budget", [1, 300_000, 3_000_000])

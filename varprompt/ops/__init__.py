@@ -2,7 +2,6 @@
 
 import math
 import os
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -45,7 +44,8 @@ def reparam_kl(
             alone) or "sobol" (randomised quasi-Monte Carlo, drawn outside the kernel on every
             backend; R * D is at most 21201). Not used if eps is given.
         backend: "eager", "fused" (one Triton kernel each way; not for float64) or "auto": fused on
-            CUDA, else eager. For the same generator state the backends draw different noise, except
+            CUDA if Triton and a compiler are there (a log line says if not), else eager, as on
+            Apple's GPUs. For the same generator state the backends draw different noise, except
             that of "sobol".
         out_dtype: Dtype of the contexts; None is that of `context`.
 
@@ -74,17 +74,21 @@ def reparam_kl(
     if problems:
         raise ValueError("reparam_kl: " + "; ".join(problems))
 
-    if eps is None and (sampler == "sobol" or not fuse):
+    if fuse and eps is None and sampler != "sobol":
+        from . import fused
+
+        noise = fused.draw_seed(mu.device, generator)  # the kernels make the noise of it
+    elif eps is None:
         dtype = torch.float64 if mu.dtype == torch.float64 else torch.float32
         shape = (n_samples, *mu.shape)
-        eps = SAMPLERS[sampler](shape, dtype=dtype, device=mu.device, generator=generator)
-    if not fuse:
-        return eager.reparam_kl(mu, logvar, context, eps, prior_std, out_dtype)
-    fused = _import_fused()
-    if eps is None:
-        noise = fused.draw_seed(mu.device, generator)
+        noise = SAMPLERS[sampler](shape, dtype=dtype, device=mu.device, generator=generator)
+        sampler = "given"
     else:
         noise, sampler = eps, "given"
+    if not fuse:
+        return eager.reparam_kl(mu, logvar, context, noise, prior_std, out_dtype)
+    from . import fused
+
     return fused.reparam_kl(mu, logvar, context, noise, n_samples, sampler, prior_std, out_dtype)
 
 
@@ -157,18 +161,12 @@ def _fused_problems(mu: Tensor) -> list[str]:
         problems.append("backend 'fused' computes in float32, got mu in float64; choose 'eager'")
     if not (mu.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         problems.append(f"backend 'fused' needs CUDA tensors, got {mu.device}; choose 'eager'")
-    elif _import_fused() is None:
-        problems.append(
-            "backend 'fused' needs Triton 3.3 or later, a C compiler and Python.h; install them or "
-            "choose 'eager'"
-        )
+    else:
+        from . import support  # not before it is needed: it imports Triton
+
+        if support.PROBLEM:
+            problems.append(
+                "backend 'fused' needs Triton 3.3 or later, a C compiler and Python.h, but "
+                f"{support.PROBLEM}; install it or choose 'eager'"
+            )
     return problems
-
-
-def _import_fused() -> ModuleType | None:
-    """`fused`, not before it is needed: it imports Triton; None if that is missing or old."""
-    try:
-        from . import fused
-    except ImportError:
-        return None
-    return fused

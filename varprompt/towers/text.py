@@ -32,7 +32,7 @@ from .tokens import ClassTokens
 _KEPT_FLOAT32 = 2
 _KEPT = 9
 _WORKING = 18
-_LEAST_SHARE = 4
+_LEAST_SHARE = 4  # of the budget that chunks keep at least: a quarter
 # On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
 # cost nothing: beyond, caches overflow and every tensor is new memory from the system.
 _CPU_CHUNK = 16 << 20
@@ -100,6 +100,7 @@ class FrozenTextEncoder(nn.Module):
         n_samples, n_tiles = self._chunk(len(contexts), tokens)
         chunked = n_samples < len(contexts) or n_tiles < tokens.n_tiles
         backward = torch.is_grad_enabled() and contexts.requires_grad
+        # recomputing costs a second forward: only where chunks would otherwise all be kept
         run = _recomputed if chunked and backward else _directly
         features = []
         for rows in _slices(len(contexts), n_samples):
@@ -108,11 +109,13 @@ class FrozenTextEncoder(nn.Module):
                 run(self._own, contexts[rows], prefix, tokens.part(tiles))
                 for tiles in _slices(tokens.n_tiles, n_tiles)
             ]
+            # tiles hold the classes in another order than the labels
             features.append(torch.cat(parts)[tokens.inverse])  # (C, S, E)
         return torch.cat(features, 1).transpose(0, 1)
 
     def _prefix(self, contexts: Tensor, tokens: ClassTokens) -> Prefix:
         """Run start token and leading context through the tower; keep keys and values."""
+        # a context per class (S, C, M, D) shares nothing but the start token
         lead = contexts[:, : tokens.n_lead] if contexts.dim() == 3 else contexts[:, 0, :0]
         start = tokens.start.to(self.dtype).expand(1, len(contexts), -1)
         x = torch.cat([start, lead.transpose(0, 1)])  # (P, S, D)
@@ -121,7 +124,7 @@ class FrozenTextEncoder(nn.Module):
         for block in self.blocks:
             q, k, v = project_qkv(block, x)
             kept.append((k, v))
-            if len(kept) < len(self.blocks):
+            if len(kept) < len(self.blocks):  # nobody reads what the last layer makes of these
                 q, k, v = (self._heads(t[None]) for t in (q, k, v))  # (1, S * H, P, D / H)
                 attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
                 x = finish(block, x, _merge(attended, x.shape[1])[0], self.activation)
@@ -130,6 +133,8 @@ class FrozenTextEncoder(nn.Module):
     def _own(self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens) -> Tensor:
         """Features `(C, S, E)` of the classes in the order of their tiles."""
         n_prefix, n_samples, width = prefix[0][0].shape
+        # Where no token is a context vector, all samples have the same tokens in the first layer:
+        # one copy goes through its normalisation and projections and is expanded afterwards.
         x = tokens.embed(contexts)  # (Z, Y, S or 1, D)
         x = x.to(self.dtype) + self.positions[tokens.position + n_prefix, None].to(self.dtype)
         mask = tokens.sees[:, None]  # (Z, 1, Y, P + Y)
@@ -142,10 +147,11 @@ class FrozenTextEncoder(nn.Module):
             )
             q, k, v = (self._heads(t) for t in (q, k, v))  # (Z, S * H, Y or P + Y, D / H)
             attended = _merge(F.scaled_dot_product_attention(q, k, v, mask), n_samples)
-            if i + 1 == len(self.blocks):
+            if i + 1 == len(self.blocks):  # from here on only end-of-text tokens matter
                 x, attended = (t.flatten(0, 1).index_select(0, tokens.ends) for t in (x, attended))
             x = finish(block, x, attended, self.activation)
         x = self.ln_final(x) @ self.projection  # (C, S, E)
+        # in float32: half precision would miss unit norm by 1e-4 and more
         return F.normalize(x.float(), dim=-1)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -166,6 +172,7 @@ class FrozenTextEncoder(nn.Module):
         left = max(left, budget // _LEAST_SHARE)
         samples = left // (per_token * (n_tiles * tokens.tile + 1 + tokens.n_lead))
         tiles = left // (per_token * tokens.tile)
+        # With a graph, chunks mean a second forward: a CPU has small ones only if it must have any.
         if self.positions.device.type == "cpu" and not (backward and samples >= n_samples):
             most = _CPU_CHUNK // (4 * width * size * tokens.tile)
             samples, tiles = min(samples, most // n_tiles), min(tiles, most)

@@ -81,6 +81,7 @@ class ClassTokens:
         if tiles.start == 0 and tiles.stop == self.n_tiles:
             return self
         first = sum(self.counts[: tiles.start])
+        # `ends` counts tokens from the first tile of the part
         ends = self.ends[first : first + sum(self.counts[tiles])] - tiles.start * self.tile
         return ClassTokens(
             self.start, self.fixed[tiles], self.slots[tiles], self.owner[tiles],
@@ -97,6 +98,8 @@ class ClassTokens:
         fixed = self.fixed[:, :, None]
         if not self.has_slots:
             return fixed
+        # Fixed tokens (slot -1) gather something, too, which is thrown away below: shapes stay
+        # fixed, while picking tokens by a mask would wait for the GPU.
         index = self.slots.clamp(min=0)
         if contexts.dim() == 3:
             filled = contexts.transpose(0, 1)[index]  # (Z, Y, S, D)
@@ -146,12 +149,16 @@ def class_tokens(
         ConfigError: names whose prompt does not fit the context length, all of them.
     """
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    # Context vectors stand among the token ids as negative numbers until `_pack` tells them apart.
     slots = [-1 - j for j in range(n_ctx)]
     rows = []
     for name in (n.replace("_", " ") for n in names):
+        # encoded with the full stop, as CLIP does: after "St." both stops are one token
         n_name = len(encode(name))
         text = [*encode(f"{name}."), _tokenizer().encoder["<|endoftext|>"]]
         rows.append(slots[:before] + text[:n_name] + slots[before:] + text[n_name:])
+    # What stands before the name is the same for all classes, so it is encoded once per sample;
+    # with a context for each class only the start token is.
     shared = 0 if class_specific else before
     return _pack(clip_model, list(names), [row[shared:] for row in rows], shared)
 
@@ -187,6 +194,8 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
             for e in accumulate(len(rows[c]) for c in tile)]  # fmt: skip
     weight = clip_model.token_embedding.weight
     ids, owners = torch.tensor(items), torch.tensor(owner)
+    # Padding has owner -1 and so sees the padding before it: a token that sees nothing has the
+    # softmax of an empty row, NaN, which would spread to gradients.
     own = (owners[:, :, None] == owners[:, None]).tril()  # (Z, Y, Y)
     fixed = weight[ids.clamp(min=0).to(weight.device)].detach()
     slots = torch.where(ids < 0, -1 - ids, -1).to(weight.device)
@@ -211,6 +220,7 @@ def _tiles(lengths: list[int]) -> tuple[int, list[list[int]]]:
     Every tile takes the longest class that still fits until none does. Of a few sizes the one
     with the least padding is taken.
     """
+    # the least number of tiles of about TILE tokens, then the least size with which that many do
     n_tiles = -(-sum(lengths) // max(TILE, *lengths))
     least = max(-(-sum(lengths) // n_tiles), *lengths)
     return min(
@@ -220,6 +230,7 @@ def _tiles(lengths: list[int]) -> tuple[int, list[list[int]]]:
 
 
 def _fill(lengths: list[int], size: int) -> list[list[int]]:
+    # by length, of which there are few however many classes: the search is short
     waiting: dict[int, list[int]] = {}
     for c in reversed(range(len(lengths))):
         waiting.setdefault(lengths[c], []).append(c)
