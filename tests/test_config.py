@@ -26,7 +26,7 @@ BAD = {
     "half a sample": ({"n_samples": 2.5}, "n_samples is 2.5; give a whole number"),
     "negative weight": ({"kl_weight": -1}, "kl_weight is -1; it must be at least 0"),
     "prior": ({"prior_std": 0}, "prior_std is 0; it must be at least 1e-06"),
-    "seed": ({"test_seed": -1}, "test_seed is -1; it must be at least 0"),
+    "seed": ({"test_seed": -2}, "test_seed is -2; it must be at least -1"),
     "rank": ({"rank": 0}, "rank is 0; it must be at least 1"),
     "budget": ({"mem_budget": -1}, "mem_budget is -1; it must be at least 0"),
     "log-variance": ({"logvar_init": 10.0}, "it must lie within (-20.0, 10.0)"),

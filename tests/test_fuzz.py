@@ -92,7 +92,7 @@ NAMES = {  # values of options that are names
 NUMBERS = {
     "TRAINER.VPT.L": (1, MOST_SAMPLES),
     "TRAINER.VPT.L_TEST": (0, MOST_SAMPLES),
-    "TRAINER.VPT.TEST_SEED": (0, 2**63 - 1),
+    "TRAINER.VPT.TEST_SEED": (-1, 2**63 - 1),
     "TRAINER.VPT.KL_WEIGHT": (0, 1e6),
     "TRAINER.VPT.PRIOR_STD": (1e-6, 1e6),
     "TRAINER.VPT.LOGVAR_INIT": (-19.9, 9.9),

@@ -20,7 +20,7 @@ from helpers import (
 )
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
-from varprompt.config import RESIDUALS, PromptConfig
+from varprompt.config import FRESH_NOISE, RESIDUALS, PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
@@ -170,6 +170,21 @@ def test_test_seed_and_samples():
     assert torch.equal(model.predictor(seed=7)(features), model.predictor()(features))
     one, many = model.predictor(1)(features), model.predictor(3)(features)
     assert torch.equal(many, model.predictor()(features)) and not torch.equal(one, many)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_fresh_noise_for_every_batch(conditional):
+    """As the authors test; torch's own seed decides the sequence."""
+    model = prompted(dataclasses.replace(BASE, conditional=conditional, test_seed=FRESH_NOISE))
+    features = model.towers.encode_image(images(3))
+    torch.manual_seed(5)
+    predictor = model.predictor()
+    first, second = predictor(features), predictor(features)
+    assert not torch.equal(first, second)
+    again = model.predictor()
+    assert torch.equal(again(features), first) and torch.equal(again(features), second)
+    torch.manual_seed(6)
+    assert not torch.equal(model.predictor()(features), first)
 
 
 CHUNKED = [BASE, dataclasses.replace(BASE, conditional=True), COOP[3], COOP[7], COCOOP]

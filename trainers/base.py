@@ -14,6 +14,7 @@ What is replaced of Dassl's TrainerX, and why:
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -206,6 +207,11 @@ class PromptTrainer(SavedTrainer):
             )  # fmt: skip
             self.run.write_results({**figures, **self.describe(split)}, identity)
         return figures["accuracy"]
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """For TensorBoard, whose full disk is no reason to lose a run."""
+        with contextlib.suppress(OSError):  # said once, where its thread ends
+            super().write_scalar(tag, scalar_value, global_step)
 
     def describe(self, split: str) -> dict[str, Any]:
         """Which run this is, for results.json."""

@@ -18,6 +18,7 @@ from .towers.tokens import POSITIONS
 RESIDUALS = ("shared", "per_token")
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 MOST_SAMPLES = 10**5
+FRESH_NOISE = -1  # as test_seed
 _DEFAULT_N_CTX = 4
 _CHOICES: dict[str, Any] = {
     "precision": PRECISIONS, "position": POSITIONS, "class_specific": (False, True),
@@ -27,7 +28,7 @@ _CHOICES: dict[str, Any] = {
 # least, greatest value, whether whole
 _RANGES: dict[str, tuple[float, float, bool]] = {
     "prior_std": (1e-6, 1e6, False), "rank": (1, 1000, True), "n_samples": (1, MOST_SAMPLES, True),
-    "n_samples_test": (0, MOST_SAMPLES, True), "test_seed": (0, 2**63 - 1, True),
+    "n_samples_test": (0, MOST_SAMPLES, True), "test_seed": (FRESH_NOISE, 2**63 - 1, True),
     "kl_weight": (0, 1e6, False), "mem_budget": (0, math.inf, True),
 }  # fmt: skip
 
@@ -53,7 +54,8 @@ class PromptConfig:
         sampler: how noise is drawn, see `varprompt.ops.reparam_kl`.
         n_samples: L in training.
         n_samples_test: L at test, 0 = `n_samples`.
-        test_seed: seed of the noise at test.
+        test_seed: seed of the noise at test, drawn once for all images; -1 draws anew for every
+            batch.
         objective: see `varprompt.objective`.
         kl_weight: factor of the KL divergence after its reduction.
         kl_reduction: see `varprompt.objective.kl_scale`.

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import PromptConfig
+from .config import FRESH_NOISE, PromptConfig
 from .errors import ConfigError, brief
-from .objective import ObjectiveConfig, kl_scale, predictive_log_prob
+from .objective import ObjectiveConfig, average_samples, kl_scale, sample_log_prob
 from .prompt import build_learner
 from .towers.frozen import FrozenCLIP
 from .towers.tokens import class_tokens, text_tokens
@@ -118,14 +118,23 @@ class PromptedCLIP(nn.Module):
         """What classifies a test set: log-probabilities `(B, C)` from image features `(B, E)`.
 
         The noise is drawn here, once, from `seed`: a prediction is a function of the checkpoint,
-        whatever the batch size and order. Prompts that ignore the image are encoded once.
+        whatever the batch size and order. Prompts that ignore the image are encoded once. With the
+        seed `FRESH_NOISE` every call of the predictor draws anew, as the authors' code does for
+        every batch, in a sequence that torch's own seed decides.
         """
         cfg, learner = self.config, self.prompt_learner
         n_samples = n_samples or cfg.n_samples_test or cfg.n_samples
-        generator = torch.Generator().manual_seed(cfg.test_seed if seed is None else seed)
-        eps = learner.draw_noise(n_samples, generator)
-        if learner.conditional:
-            return Predictor(lambda features: self._text(features, n_samples, eps), self.scale)
+        seed = cfg.test_seed if seed is None else seed
+        fresh = seed == FRESH_NOISE
+        generator = torch.Generator().manual_seed(torch.initial_seed() if fresh else seed)
+        eps = None if fresh else learner.draw_noise(n_samples, generator)
+
+        def text_of(features: Tensor) -> Tensor:
+            noise = learner.draw_noise(n_samples, generator) if fresh else eps
+            return self._text(features, n_samples, noise)
+
+        if learner.conditional or fresh:
+            return Predictor(text_of, self.scale)
         nothing = learner.ctx.new_zeros(1, self.towers.clip.text_projection.shape[1])
         text = self._text(nothing, n_samples, eps)
         return Predictor(lambda features: text, self.scale)
@@ -152,7 +161,12 @@ class Predictor:
     @torch.no_grad()
     def __call__(self, features: Tensor) -> Tensor:
         """Average the probabilities of the L samples."""
-        return predictive_log_prob(_compare(features, self._text(features), self._scale))
+        return average_samples(self.samples(features))
+
+    @torch.no_grad()
+    def samples(self, features: Tensor) -> Tensor:
+        """Log-probabilities `(L, B, C)` by each of the L samples."""
+        return sample_log_prob(_compare(features, self._text(features), self._scale))
 
     @torch.no_grad()
     def similarity(self, features: Tensor) -> float:

@@ -47,8 +47,12 @@ def predictive_log_prob(logits: Tensor) -> Tensor:
 
     Float32, or float64 if `logits` are.
     """
-    log_prob = _log_prob(logits)
-    return log_prob.logsumexp(0) - math.log(len(logits))
+    return average_samples(sample_log_prob(logits))
+
+
+def average_samples(log_prob: Tensor) -> Tensor:
+    """Log of the mean over samples of probabilities given by their logs: `(L, ...)` -> `(...)`."""
+    return log_prob.logsumexp(0) - math.log(len(log_prob))
 
 
 def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) -> Terms:
@@ -64,7 +68,7 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
         kl: `(K,)` in nats, summed over dimensions.
         cfg: which bound and the scale of the KL.
     """
-    log_prob = _log_prob(logits)
+    log_prob = sample_log_prob(logits)
     picked = log_prob.gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]  # (L, B)
     if cfg.objective == "iwae":
         nll = (math.log(len(logits)) - picked.logsumexp(0)).mean()
@@ -74,5 +78,6 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
     return Terms(nll + cfg.kl_scale * mean_kl, nll, mean_kl)
 
 
-def _log_prob(logits: Tensor) -> Tensor:
+def sample_log_prob(logits: Tensor) -> Tensor:
+    """Log-probabilities of every sample, in the shape of `logits`; float32 at least."""
     return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))

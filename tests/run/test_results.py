@@ -7,7 +7,14 @@ import pytest
 import reference
 import torch
 
-from varprompt.run.results import Tally, calibration_error, provenance, read_results, write_results
+from varprompt.run.results import (
+    Tally,
+    calibration_error,
+    ece_if_calibrated,
+    provenance,
+    read_results,
+    write_results,
+)
 
 
 def batch(n, n_classes, seed=0):
@@ -19,7 +26,7 @@ def batch(n, n_classes, seed=0):
 def test_summary_over_batches():
     log_prob, labels = batch(101, 7)
     tally = Tally()
-    for part in zip(log_prob.split(13), labels.split(13), strict=True):
+    for part in zip(log_prob[None].split(13, 1), labels.split(13), strict=True):
         tally.update(*part)
     names = [f"class {i}" for i in range(7)]
     found = tally.summary(names)
@@ -38,16 +45,58 @@ def test_summary_over_batches():
         )
 
 
+def test_monte_carlo_error_is_the_jackknifes():
+    """Against leaving out each sample in turn; nothing to leave out is no error."""
+    parts = [batch(31, 4, seed) for seed in range(5)]
+    samples, labels = torch.stack([log_prob for log_prob, _ in parts]), parts[0][1]
+    tally = Tally()
+    for part in zip(samples.split(8, 1), labels.split(8), strict=True):
+        averaged = tally.update(*part)
+    assert torch.allclose(averaged.exp(), samples[:, 24:].exp().mean(0))
+    rest = [[s for s in range(5) if s != out] for out in range(5)]
+    accuracies = [
+        100 * (samples[some].exp().mean(0).argmax(-1) == labels).double().mean() for some in rest
+    ]
+    mean = sum(accuracies) / 5
+    want = math.sqrt(4 / 5 * sum((a - mean) ** 2 for a in accuracies))
+    assert want > 0
+    assert tally.summary(list("abcd"))["accuracy_mc_error"] == pytest.approx(want)
+    alone = Tally()
+    alone.update(samples[:1], labels)
+    assert alone.summary(list("abcd"))["accuracy_mc_error"] is None
+
+
+def test_ece_of_a_calibrated_classifier_is_that_of_drawn_hits():
+    """The mean over draws, against drawing here; it goes to 0 with the number of images."""
+    confidence = torch.linspace(0.4, 1, 136, dtype=torch.float64)
+    found = ece_if_calibrated(confidence)
+    generator = torch.Generator().manual_seed(7)
+    eces = [
+        100
+        * reference.calibration_error(
+            confidence.tolist(),
+            (torch.rand(136, generator=generator, dtype=torch.float64) < confidence).tolist(),
+        )
+        for _ in range(200)
+    ]
+    mean = sum(eces) / 200
+    spread = math.sqrt(sum((e - mean) ** 2 for e in eces) / 199 / 200)
+    assert abs(found["mean"] - mean) < 6 * spread
+    assert 5 < found["low"] < found["mean"] < found["high"] < 20
+    assert ece_if_calibrated(confidence.repeat(100))["mean"] < 1.2
+    assert ece_if_calibrated(torch.ones(50))["high"] == 0
+
+
 def test_classes_without_images_are_left_out():
     tally = Tally()
-    tally.update(torch.zeros(2, 3).log_softmax(-1), torch.tensor([0, 2]))
+    tally.update(torch.zeros(1, 2, 3).log_softmax(-1), torch.tensor([0, 2]))
     found = tally.summary(["a", "b", "c"])["per_class"]
     assert [(label, row["name"]) for label, row in found.items()] == [("0", "a"), ("2", "c")]
 
 
 def test_classes_of_one_name_are_two():
     tally = Tally()
-    tally.update(torch.tensor([[0.9, 0.1], [0.9, 0.1]]).log(), torch.tensor([0, 1]))
+    tally.update(torch.tensor([[[0.9, 0.1], [0.9, 0.1]]]).log(), torch.tensor([0, 1]))
     found = tally.summary(["hot dog", "hot dog"])["per_class"]
     assert [row["accuracy"] for row in found.values()] == [100, 0]
 

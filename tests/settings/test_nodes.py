@@ -77,7 +77,7 @@ BAD = [
     ("VPT", "TRAINER.VPT.L", 0, "TRAINER.VPT.L is 0; it must be at least 1"),
     ("VPT", "TRAINER.VPT.RANK", 0, "TRAINER.VPT.RANK is 0; it must be at least 1"),
     ("VPT", "TRAINER.VPT.L_TEST", -1, "TRAINER.VPT.L_TEST is -1; it must be at least 0"),
-    ("VPT", "TRAINER.VPT.TEST_SEED", -1, "TRAINER.VPT.TEST_SEED is -1"),
+    ("VPT", "TRAINER.VPT.TEST_SEED", -2, "TRAINER.VPT.TEST_SEED is -2"),
     ("VPT", "TRAINER.VPT.PRIOR_STD", 0.0, "PRIOR_STD is 0.0; it must be at least 1e-06"),
     ("VPT", "TRAINER.VPT.KL_WEIGHT", -1.0, "TRAINER.VPT.KL_WEIGHT is -1.0"),
     ("VPT", "TRAINER.VPT.LOGVAR_INIT", "x", "LOGVAR_INIT is 'x'; give a number or None"),

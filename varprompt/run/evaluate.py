@@ -17,14 +17,15 @@ from ..images.encode import Encode
 from ..images.feature_cache import FeatureCache
 from .results import Tally
 
+_ECE_OF_CHANCE = 0.25  # part of the ECE that chance may explain before it is said
 _COLLAPSED = 0.999  # mean cosine between the texts of different classes
 
 
 class Predictor(Protocol):
-    """Log-probabilities `(B, C)` from unit-norm image features `(B, E)`."""
+    """Classifies unit-norm image features `(B, E)`."""
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Classify."""
+    def samples(self, features: Tensor) -> Tensor:
+        """Log-probabilities `(L, B, C)` by each of the samples that are averaged."""
 
     def similarity(self, features: Tensor) -> float:
         """Mean cosine between the texts of different classes."""
@@ -94,9 +95,7 @@ class Evaluator:
         batches = (tensor.split(loader.batch_size or 1) for tensor in (features, labels))
         for batch in tqdm(list(zip(*batches, strict=True)), split, disable=None):
             images, truth = (tensor.to(self.device) for tensor in batch)
-            log_prob = predictor(images)
-            self.metrics.process(log_prob, truth)
-            tally.update(log_prob, truth)
+            self.metrics.process(tally.update(predictor.samples(images), truth), truth)
         self._warn_of_collapse(predictor.similarity(features[:1].to(self.device)))
         figures = dict(self.metrics.evaluate())
         summary = tally.summary(self.classnames)
@@ -106,6 +105,14 @@ class Evaluator:
                 f"{self.depends_on['precision']}: test with PREC fp32"
             )
         self.note(f"* nll: {summary['nll']:.4f}\n* ece: {summary['ece']:.1f}%")
+        chance = summary["ece_if_calibrated"]
+        if chance["mean"] > _ECE_OF_CHANCE * summary["ece"]:
+            self.note(
+                f"* ece if calibrated: {chance['mean']:.1f}% ({chance['low']:.1f} to "
+                f"{chance['high']:.1f}): what {summary['n_total']} images leave to chance"
+            )
+        if (error := summary["accuracy_mc_error"]) is not None:
+            self.note(f"* Monte Carlo error of the accuracy: {error:.2f}%")
         return {**figures, **summary}
 
     def features(self, loader: DataLoader) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..files import write_atomic
+from ..objective import average_samples
 
 FILE_NAME = "results.json"
 ECE_BINS = 15
@@ -30,18 +32,29 @@ class Tally:
 
     def __init__(self) -> None:
         self._rows: list[Tensor] = []
+        self._left_out: list[Tensor] = []
 
-    def update(self, log_prob: Tensor, labels: Tensor) -> None:
-        """Add log-probabilities `(B, C)` and labels `(B,)`."""
+    def update(self, samples: Tensor, labels: Tensor) -> Tensor:
+        """Add log-probabilities `(L, B, C)` and labels `(B,)`; returns their average `(B, C)`."""
+        log_prob = average_samples(samples)
+        if len(samples) > 1:
+            prob = samples.exp()
+            hits = (prob.sum(0) - prob).argmax(-1) == labels  # (L, B), each without one sample
+            self._left_out.append(hits.double().sum(1).cpu())
         confidence, predicted = log_prob.max(-1)
         of_label = log_prob.gather(-1, labels[:, None])[:, 0]
         self._rows.append(torch.stack([labels, predicted, confidence.exp(), of_label], 1).cpu())
+        return log_prob
 
     def summary(self, classnames: list[str]) -> dict[str, Any]:
         """Accuracy, negative log-likelihood (nats), calibration error, and accuracy by class.
 
         `ece` is the expected calibration error in percent over 15 bins of equal width (Guo et al.
         2017, arXiv 1706.04599): bin-weighted mean distance of confidence from accuracy.
+        `accuracy_mc_error` is the standard error of the accuracy over draws of the samples, by the
+        jackknife (Efron and Stein 1981): how far another TEST_SEED may be expected to take it. It
+        supposes independent draws; None without any. `ece_if_calibrated` is what a perfectly
+        calibrated classifier with these confidences would read as `ece`: on few images, far from 0.
         """
         rows = torch.cat(self._rows).double()
         labels, predicted, confidence, of_label = rows.unbind(1)
@@ -56,10 +69,19 @@ class Tally:
             "accuracy": 100 * correct.mean().item(),
             "nll": -of_label.mean().item(),
             "ece": 100 * calibration_error(confidence, correct),
+            "ece_if_calibrated": ece_if_calibrated(confidence),
+            "accuracy_mc_error": self._monte_carlo_error(len(rows)),
             "n_total": len(rows),
             "n_correct": int(correct.sum()),
             "per_class": per_class,
         }
+
+    def _monte_carlo_error(self, n_images: int) -> float | None:
+        if not self._left_out:
+            return None
+        accuracies = 100 * torch.stack(self._left_out).sum(0) / n_images  # (L,)
+        n_samples = len(accuracies)
+        return math.sqrt((n_samples - 1) * accuracies.var(correction=0).item())
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS) -> float:
@@ -68,6 +90,20 @@ def calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = ECE_BIN
     gaps = torch.zeros(n_bins, dtype=torch.float64)
     gaps.index_add_(0, index, (confidence - correct).double())
     return (gaps.abs().sum() / len(confidence)).item()
+
+
+def ece_if_calibrated(confidence: Tensor, n_draws: int = 200) -> dict[str, float]:
+    """The ECE in percent if every prediction were right with the probability that it claims.
+
+    Mean and the middle 95 % (`low`, `high`) over `n_draws` draws of which predictions are right,
+    the same draws for the same number of images.
+    """
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(n_draws, len(confidence), generator=generator, dtype=torch.float64)
+    draws = (uniform < confidence).double()
+    eces = torch.tensor([100 * calibration_error(confidence, hits) for hits in draws])
+    low, high = eces.quantile(torch.tensor([0.025, 0.975])).tolist()
+    return {"mean": eces.mean().item(), "low": low, "high": high}
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any]) -> None:

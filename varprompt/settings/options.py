@@ -40,7 +40,11 @@ CLASS_TOKEN = {
 VARIATIONAL = {
     "L": Option(10, "samples in training", field="n_samples"),
     "L_TEST": Option(0, "samples at test, 0 = L", field="n_samples_test"),
-    "TEST_SEED": Option(0, "seed of the samples at test", field="test_seed"),
+    "TEST_SEED": Option(
+        0,
+        "seed of the samples at test, which all images share; -1 draws anew for every batch",
+        field="test_seed",
+    ),
     "SAMPLER": Option("gaussian", "how samples are drawn", field="sampler"),
     "OBJECTIVE": Option("iwae", "bound on the likelihood", field="objective"),
     "KL_WEIGHT": Option(0.001, "factor of the KL divergence", field="kl_weight"),
