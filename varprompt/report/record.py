@@ -198,8 +198,8 @@ def _integer(content: Mapping[str, Any], key: str, least: int, most: int) -> int
 
 
 def _calibrated(content: Mapping[str, Any]) -> float | None:
-    value = content.get("ece_calibrated")
-    return None if value is None else _metric("ece", value)
+    value = content.get("ece_if_calibrated")
+    return _metric("ece", value.get("mean")) if isinstance(value, dict) else None
 
 
 def _digest(identity: Mapping[str, Any], part: str) -> str:
