@@ -18,6 +18,7 @@ from helpers import CLASSES, N_IMAGES, build, command, images, own_cache, pictur
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
+import trainers.baselines  # noqa: F401 - registers the trainers
 from varprompt import files
 from varprompt.config import PromptConfig
 from varprompt.ops import SAMPLERS
