@@ -169,7 +169,8 @@ def test_second_test_reads_what_the_first_computed_bit_for_bit(make, folder, cap
 def test_features_are_shared_by_trainers_seeds_and_samples(make, folder):
     make().test()
     for name in ("VPT_CoCoOp", "CoOp", "ZeroshotCLIP"):
-        trainer = make(name, name, "TRAINER.VPT.L_TEST", 2, "SEED", 5)
+        options = ("TRAINER.VPT.L_TEST", 2, "TRAINER.VPT.KL_REDUCTION", "sum", "SEED", 5)
+        trainer = make(name, name, *options)
         calls = counted(trainer)
         trainer.test()
         assert calls == [], name
