@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,12 @@ def pictures(tmp_path_factory):
 def own_cache(tmp_path, monkeypatch):
     """Image features are not looked for among the user's."""
     monkeypatch.setenv("VARPROMPT_CACHE", str(tmp_path / "feature-cache"))
+
+
+def at_once(work, n):
+    """Call ``work(0) ... work(n - 1)`` in threads; wait for all."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -185,11 +184,7 @@ def test_many_at_once(files, lasting):
             if hasher().digests(part) != true_digests(part):
                 wrong.append(part)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 4)
     assert not wrong
     names = os.listdir(digest_file().parent)
     assert names == ["content.sha256"]

@@ -5,7 +5,6 @@ import random
 import resource
 import shutil
 import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.transforms import build_transform
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
+from helpers import at_once
 from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
@@ -431,11 +431,7 @@ def test_many_at_once_read_whole_entries_or_none(folder):
             elif not torch.equal(found, random_features(i, 200, 64)):
                 wrong.append(i)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, 4)
     assert not wrong
     assert {note.split(str(folder))[0] for note in notes} == {"Image features from "}
     assert len(entries(folder)) <= 4 and len(list(folder.iterdir())) == len(entries(folder))
