@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import at_once
 
 from varprompt.errors import DataError
 from varprompt.images import content
