@@ -131,7 +131,22 @@ def test_names_of_folders(output, tmp_path, capsys):
         assert called(report.main, [output.root, "--format", text], capsys)[0] == 0
 
 
-@pytest.mark.parametrize("title", ["[/red]", "[/]", "$", "_", "x" * 5000, "dtd", "a: b", "猫", '"'])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "[/red]",
+        "[/]",
+        "$",
+        "_",
+        "x" * 5000,
+        "dtd",
+        "a: b",
+        "猫",
+        '"',
+        '"a": ' + "[" * 2000 + '"',
+        '"a": [&a [x, x], &b [*a, *a], *b, "',
+    ],
+)
 def test_titles_of_data_sets(title, output, tmp_path, capsys):
     for seed in (1, 2):
         config = f"DATASET:\n  NAME: Folder\n  PATH: p\n  TITLE: {title}\nOPTIM:\n  LR: 1\n"

@@ -165,3 +165,9 @@ def test_an_option_that_is_newer_than_a_result_had_its_default(cfg):
     assert difference("".join(lines), cfg.dump()) == [
         "DATASET.LISTING: sorted -> os", "TRAINER.ZEROSHOT.TEMPLATES: [] -> ['a {}']",
     ]  # fmt: skip
+
+
+def test_a_file_that_is_far_too_large_is_refused_at_once(tmp_path):
+    (tmp_path / "large.yaml").write_text("#" + "x " * 10**6 + "\nOPTIM:\n  LR: 1\n")
+    with pytest.raises(ConfigError, match="large.yaml has more than 1 MB: "):
+        merge_file(get_cfg_default(), tmp_path / "large.yaml")

@@ -61,9 +61,10 @@ def _value(config: Mapping[str, str], key: str) -> str:
         import yaml
 
         try:
-            return str(yaml.safe_load(text[:5000]))
-        except yaml.YAMLError:
+            loaded = yaml.safe_load(text[:5000])
+        except (yaml.YAMLError, ValueError, RecursionError):
             return text
+        return loaded if isinstance(loaded, str) else text
     return text
 
 

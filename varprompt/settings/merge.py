@@ -22,6 +22,9 @@ from .options import OPTIONS
 _LARGEST = 2**63  # that of whole numbers in torch
 
 
+_LARGEST_FILE = 1 << 20  # bytes; those of this project have at most 1 KB
+
+
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
     """Merge a YAML file, found as `varprompt.settings.configs.find_config` does.
 
@@ -30,7 +33,13 @@ def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
             fit; all of them are named.
     """
     path = find_config(path)
-    text = path.read_bytes()
+    with open(path, "rb") as file:
+        text = file.read(_LARGEST_FILE + 1)
+    if len(text) > _LARGEST_FILE:  # PyYAML would read a minute on 50 MB, even of comments
+        raise ConfigError(
+            f"configuration file {path} has more than {_LARGEST_FILE >> 20} MB: "
+            "is it the right file?"
+        )
     try:
         content = _parse(text.decode())
     except Exception as error:  # PyYAML's constructors raise anything
