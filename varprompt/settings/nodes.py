@@ -19,7 +19,7 @@ _FIELDS = {name: option.field for name, option in (CONTEXT | CLASS_TOKEN | VARIA
 
 
 class Declaration(Protocol):
-    """What a trainer's class says of itself; `trainers.base.PromptTrainer` explains it."""
+    """What a trainer's class says of itself; `trainers.build.BuiltTrainer` explains it."""
 
     node: ClassVar[str]
     prompt: ClassVar[str]
