@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -120,14 +121,27 @@ class PlainLoader(DataLoader):
             if not death:
                 raise
             failure = VarPromptError(death)
+            _forget_workers(batches)
         # here the error and its frames are gone, and with them the workers that they would keep
         del batches, workers
         raise failure
 
 
+def _forget_workers(batches: Any) -> None:
+    """Keep torch's handler of SIGCHLD from telling of a dead worker again and again."""
+    if getattr(batches, "_worker_pids_set", False):
+        batches._worker_pids_set = False
+        with contextlib.suppress(Exception):
+            torch._C._remove_worker_pids(id(batches))
+
+
 def _death_among(workers: Sequence[Any]) -> str:
     """Which worker has ended before its time, and why most likely; "" if none has."""
-    wait([worker.sentinel for worker in workers], _FUNERAL)
+    with contextlib.suppress(RuntimeError):  # torch's handler of SIGCHLD raises in the midst
+        ready = wait([worker.sentinel for worker in workers], _FUNERAL)
+        for worker in workers:
+            if worker.sentinel in ready:  # its files are closed: it is as good as ended
+                worker.join(_FUNERAL)
     ended = [(number, worker) for number, worker in enumerate(workers) if worker.exitcode]
     if not ended:
         return ""
