@@ -1,4 +1,4 @@
-"""The demo of ``varprompt/embedded/demo.py``, from a checkout."""
+"""The demo of ``varprompt/demo.py``, from a checkout."""
 
 import sys
 from pathlib import Path
@@ -8,4 +8,4 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # instead of scripts/
 from varprompt.console import run_script  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(run_script("varprompt.embedded.demo"))
+    sys.exit(run_script("varprompt.demo"))

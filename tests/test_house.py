@@ -23,7 +23,6 @@ LEAVES = {  # outside the floors: what they may import, and who may import them
     "embedded": (BASICS, {"towers"}),
     "standin": (BASICS | {"images", "run"}, {"settings"}),
 }
-COMMANDS = {"varprompt/embedded/demo.py": "demo"}  # lies beside the sets that it runs on
 OLD_PATHS = {"clip_io", "posterior"}  # pass on names under their old path; nobody here imports them
 UPWARDS = {  # the exceptions, inside a function each
     ("config", "settings"): "varprompt.config.extend_cfg is an old path that users hold",
@@ -55,8 +54,6 @@ def imported(file):
 
 def part_of(file):
     """The part of the library that a file belongs to; None for the library's own __init__.py."""
-    if command := COMMANDS.get(str(file.relative_to(ROOT))):
-        return command
     name = file.relative_to(ROOT / "varprompt").parts[0].removesuffix(".py")
     return None if name == "__init__" else name
 
@@ -100,7 +97,7 @@ def test_no_import_goes_up(edge):
     assert other not in OLD_PATHS, files
     if part in LEAVES:
         assert other in LEAVES[part][0], files
-    elif other in LEAVES and part != "demo":
+    elif other in LEAVES:
         assert part in LEAVES[other][1], files
         assert not any(top for _, top in EDGES[edge]), files  # only when it is needed
     else:

@@ -29,7 +29,7 @@ def _soft_masks(dtype: torch.dtype) -> Tensor:
 def _silhouette(scene: Scene, dtype: torch.dtype) -> Tensor:
     """Warped masks (B, 1, SIZE, SIZE) in [0, 1]."""
     masks = _soft_masks(dtype)[scene.mask]
-    grid = F.affine_grid(scene.theta.to(dtype), (len(scene), 1, SIZE, SIZE), align_corners=False)
+    grid = F.affine_grid(scene.theta.to(dtype), [len(scene), 1, SIZE, SIZE], align_corners=False)
     field = F.interpolate(scene.elastic.to(dtype), size=SIZE, mode="bicubic", align_corners=False)
     soft = F.grid_sample(masks, grid + field.permute(0, 2, 3, 1), align_corners=False)
     threshold = scene.stroke.to(dtype)[:, None, None, None]

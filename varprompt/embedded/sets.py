@@ -177,7 +177,8 @@ def _make(name: str, folder: Path, split_file: str) -> None:
 
 def _write(name: str, folder: Path, split_file: str) -> None:
     """Write the images and, last, the split JSON."""
-    source, split = SETS[name], {part: [] for part in IMAGES_PER_CLASS}
+    source = SETS[name]
+    split: dict[str, list[list[object]]] = {part: [] for part in IMAGES_PER_CLASS}
     for picture in tqdm(source.pictures(), f"Making {name}", len(source), unit=" images"):
         entries = split[picture.part]
         kind = picture.classname.replace(" ", "_")

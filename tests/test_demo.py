@@ -54,7 +54,7 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_place_that_cannot_be_written(flag, tmp_path, capsys):
     (tmp_path / "file").touch()
     other = ["--data" if flag == "--output" else "--output", str(tmp_path / "other")]
-    assert run_tool("varprompt.embedded.demo", [flag, str(tmp_path / "file/x"), *other]) == 2
+    assert run_tool("varprompt.demo", [flag, str(tmp_path / "file/x"), *other]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("error: ") and shown.err.count("\n") == 1
     assert str(tmp_path / "file/x") in shown.err

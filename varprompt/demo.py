@@ -21,12 +21,12 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from pathlib import Path
 
-from ..checks import check_choice, check_range
-from ..console import say
-from ..errors import ConfigError, VarPromptError
-from ..settings.configs import configs_folder
-from ..settings.recipes import ROOT
-from ..settings.user_input import config_names
+from .checks import check_choice, check_range
+from .console import say
+from .errors import ConfigError, VarPromptError
+from .settings.configs import configs_folder
+from .settings.recipes import ROOT
+from .settings.user_input import config_names
 
 DATASETS = ("digits", "chalk", "stretch", "zoom")
 QUICK = DATASETS[:1]
@@ -236,8 +236,8 @@ def _train() -> Callable[[list[str]], int]:
 
 def show(output: Path) -> None:
     """Print the table; write it and the figure into `output`."""
-    from ..report.command import main as report
-    from ..report.runs import find_runs
+    from .report.command import main as report
+    from .report.runs import find_runs
 
     report([str(output), "--write", str(output), "--no-published"])
     rows = [
