@@ -6,114 +6,16 @@ python train.py --root DATA --trainer VPT --seed 1 \
         --output-dir output/digits TRAINER.VPT.L 20
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from varprompt.console import need_packages
 
 if __name__ == "__main__":
     need_packages()
 
-from varprompt.errors import VarPromptError, out_of_memory
-from varprompt.settings.command import check_command, parser, setup_cfg
-from varprompt.settings.plugins import load_plugins
+from varprompt.train import EXIT_BAD_INPUT, check_run, main, parser, run, setup_cfg
 
-if TYPE_CHECKING:
-    from varprompt.run.interrupt import StopRequest
-
-EXIT_BAD_INPUT = 2
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one training or test; returns the exit code."""
-    from varprompt.run.interrupt import INTERRUPTED, stop_on_signal
-    from varprompt.run.log import open_standard_streams
-
-    open_standard_streams()
-    args = parser().parse_args(argv)
-    try:
-        with stop_on_signal() as stop:
-            return run(args, stop)
-    except VarPromptError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except OSError as error:  # no permission, full disk ...
-        print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        advice = "lower BATCH_SIZE, L, MEM_BUDGET or NUM_WORKERS"
-        print(f"error: {error}: the memory seems full; {advice}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except SystemExit:
-        print(INTERRUPTED, file=sys.stderr)
-        raise
-
-
-def run(args: argparse.Namespace, stop: StopRequest) -> int:
-    """Build the configuration, then train or test, unless that is done already."""
-    stop.importing = True
-    from varprompt.standin.which import check_local_packages, ensure_dassl
-
-    description = ensure_dassl()
-    check_local_packages()
-
-    import torch
-    from dassl.engine import build_trainer
-    from dassl.utils import set_random_seed
-
-    import datasets  # noqa: F401  registers the data sets
-    import trainers.baselines  # noqa: F401  registers the trainers
-    from trainers.identity import identity_of_command
-    from varprompt.run.log import quiet_writer_threads
-    from varprompt.run.run import Run
-    from varprompt.settings.merge import difference
-
-    stop.importing = False
-    load_plugins(args.plugins)
-    cfg = setup_cfg(args)
-    check_run(cfg, args)
-    identify = identity_of_command(cfg, args)
-    if torch.cuda.is_available() and cfg.USE_CUDA:
-        torch.backends.cudnn.benchmark = True
-    this = Run(cfg.OUTPUT_DIR, cfg.dump(), difference, print)
-    if this.is_finished(cfg.SEED, identify):
-        return 0
-    with this.lock():
-        set_random_seed(this.seed(cfg.SEED))
-        with this.log(), quiet_writer_threads():
-            this.print_head(vars(args), cfg.SEED, description)
-            trainer = build_trainer(cfg)
-            if args.eval_only:
-                trainer.load_model(args.model_dir, epoch=args.load_epoch)
-                trainer.test()
-            elif not args.no_train:
-                trainer.train()
-    return 0
-
-
-def check_run(cfg: Any, args: argparse.Namespace) -> None:
-    """Find out before any work whether the run can be.
-
-    Raises:
-        ConfigError: unknown trainer, data set or CLIP, options that do not fit.
-    """
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY
-
-    from trainers.base import PromptTrainer
-
-    found = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
-    ours = {  # the real Dassl has trainers of another kind, too
-        name: kind for name, kind in found.items() if issubclass(kind, PromptTrainer)
-    }
-    check_command(cfg, args, ours, DATASET_REGISTRY.registered_names())
-
+__all__ = ["EXIT_BAD_INPUT", "check_run", "main", "parser", "run", "setup_cfg"]
 
 if __name__ == "__main__":
     sys.exit(main())

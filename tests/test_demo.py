@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from varprompt import demo
 from varprompt.console import run_tool
-from varprompt.embedded import demo
 from varprompt.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def args(*words):

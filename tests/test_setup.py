@@ -1,5 +1,6 @@
 """Packaging (what is installed, under which name) and scripts/setup.sh (offline, tiny wheels)."""
 
+import json
 import os
 import shutil
 import signal
@@ -111,6 +112,71 @@ def test_pins_lie_within_what_is_accepted(metadata):
         if requirement.marker is None:
             accepts = requirement.specifier.contains
             assert all(accepts(pin) for pin in pins[requirement.name]), requirement.name
+
+
+# ---------------------------------------------------------------- the command, without a checkout
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """A working directory with somebody else's packages of the same names."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "data").mkdir()
+    for name in ("datasets", "trainers", "clip"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("__version__ = '3.0'")
+    return folder
+
+
+def varprompt(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the installed command in `folder`, with that folder on the path as in a checkout."""
+    path = [str(installed), str(folder), *filter(None, [os.environ.get("DASSL_ROOT")])]
+    keep = {k: v for k, v in os.environ.items() if k != "DASSL_ROOT"}
+    cache = str(folder / "cache")
+    return subprocess.run(
+        [sys.executable, str(installed / "bin/varprompt"), *arguments],
+        cwd=folder, capture_output=True, text=True,
+        env=keep | {"PYTHONPATH": os.pathsep.join(path), "VARPROMPT_CACHE": cache},
+    )  # fmt: skip
+
+
+def test_command_without_a_checkout(installed, elsewhere):
+    """Trains, tests, reports, converts and checks, with the configs that were installed."""
+
+    def run(*arguments: str) -> str:
+        done = varprompt(installed, elsewhere, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert run("configs") == f"{installed}/varprompt/configs\n"
+    task = ["--root", "data", "--trainer", "VPT", "--seed", "1"]
+    task += ["--dataset-config-file", "configs/datasets/digits.yaml"]
+    task += ["--config-file", "configs/trainers/VPT/embedded.yaml"]
+    options = ["DATASET.NUM_SHOTS", "2", "OPTIM.MAX_EPOCH", "1", "TRAINER.VPT.L", "2"]
+    options += ["DATASET.SUBSAMPLE_CLASSES", "base"]
+    out = "base2new/train_base/digits/shots_2/VPT/embedded/seed1"
+    assert "* accuracy:" in run("train", *task, "--output-dir", out, *options)
+    assert "* accuracy:" in run("test", *task, "--model-dir", out, "--output-dir", "test", *options)
+    trained, tested = (
+        json.loads((elsewhere / part / "results.json").read_text()) for part in (out, "test")
+    )
+    assert trained["accuracy"] == tested["accuracy"]
+    assert "digits" in run("report", "base2new", "--no-published").lower()
+    checkpoint = f"{out}/prompt_learner/model.pth.tar-1"
+    run("convert", checkpoint, "theirs.pth", "--to", "coop")
+    checked = varprompt(installed, elsewhere, "check", "data")  # of CoOp's sets there are none
+    assert checked.returncode == 1 and "FGVCAircraft" in checked.stdout
+
+
+def test_command_explains_itself(installed, elsewhere):
+    said = varprompt(installed, elsewhere, "--help")
+    assert said.returncode == 0 and "usage: varprompt COMMAND" in said.stdout
+    wrong = varprompt(installed, elsewhere, "trian")
+    assert wrong.returncode == 2 and wrong.stderr.endswith("did you mean train?\n")
+    from varprompt import __version__
+
+    assert varprompt(installed, elsewhere, "--version").stdout == f"{__version__}\n"
+    assert "--trainer" in varprompt(installed, elsewhere, "train", "--help").stdout
 
 
 # ---------------------------------------------------------------- scripts/setup.sh

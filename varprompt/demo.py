@@ -14,11 +14,9 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from importlib import import_module
 from pathlib import Path
 
 from .checks import check_choice, check_range
@@ -202,7 +200,8 @@ def run(argvs: list[list[str]]) -> None:
         return
     import torch
 
-    train = _train()
+    from .train import main as train
+
     torch.set_num_threads(1)
     for argv in argvs:
         said = Path(argv[argv.index("--output-dir") + 1], "stderr.txt")
@@ -223,15 +222,6 @@ def run(argvs: list[list[str]]) -> None:
             raise RunFailed(f"{text or f'exit code {code}'} ({said.parent})")
         said.unlink()
     gc.collect()  # a trainer holds itself in a cycle, with its model
-
-
-def _train() -> Callable[[list[str]], int]:
-    """The main function of train.py, of a checkout or of the installed package."""
-    if (ROOT / "train.py").is_file():
-        if str(ROOT) not in sys.path:
-            sys.path.insert(0, str(ROOT))
-        return import_module("train").main
-    return import_module("varprompt.train").main
 
 
 def show(output: Path) -> None:

@@ -147,6 +147,32 @@ def test_both_names_of_the_packages_are_one():
     assert base.__spec__.name == "trainers.base"
 
 
+CHECK = """
+import sys
+from varprompt.settings.plugins import share_packages
+share_packages()
+import varprompt.datasets, varprompt.trainers.base
+import datasets
+print(varprompt.datasets.__file__, varprompt.trainers.__file__, datasets is varprompt.datasets)
+"""
+
+
+@pytest.mark.parametrize("imported_first", [True, False])
+def test_foreign_packages_of_the_same_names_do_not_disturb(tmp_path, imported_first):
+    """Such as Hugging Face's data sets or the trainers of a CoOp checkout."""
+    for name in ("datasets", "trainers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("DASSL_ROOT", "")])
+    code = "import datasets, trainers" * imported_first + CHECK
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    ours = f"{ROOT}/datasets/__init__.py {ROOT}/trainers/__init__.py False"
+    assert done.stdout.splitlines()[-1:] == [ours], done.stderr
+
+
 def test_configs_are_found_anywhere(elsewhere, monkeypatch):
     from varprompt.errors import ConfigError
     from varprompt.settings.configs import configs_folder, find_config

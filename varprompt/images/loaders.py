@@ -43,7 +43,8 @@ def leave_signals_to_parent(worker: int) -> None:
     terminated goes on for a while, so that the step can be finished and its state be saved.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+    if hasattr(signal, "alarm"):  # not on Windows, where nothing sends SIGTERM either
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

@@ -78,19 +78,30 @@ def share_packages() -> None:
     """Make data sets and trainers the same modules under both of their names.
 
     In a checkout they are ``datasets`` and ``trainers``, installed ``varprompt.datasets`` and
-    ``varprompt.trainers``. A plug-in may use either name (the short ones only if no other package
-    has them) without registering anything twice.
+    ``varprompt.trainers``. Either name may be used (the short ones only if no other package has
+    them) without registering anything twice; afterwards the long ones work everywhere.
     """
     aliases = {}
+    root = _PACKAGE.parent
+    installed = (_PACKAGE / "datasets").is_dir()
     for name in ("datasets", "trainers"):
-        if (_PACKAGE / name / "__init__.py").is_file():
-            spec = None if name in sys.modules else importlib.util.find_spec(name)
-            if name not in sys.modules and (spec is None or spec.origin is None):
-                aliases[name] = f"varprompt.{name}"  # nothing there, or a folder without code
-        else:
+        found = _origin(name)
+        if not installed and found == root / name / "__init__.py":
             aliases[f"varprompt.{name}"] = name
+        elif not found:
+            aliases[name] = f"varprompt.{name}"
+    package = sys.modules["varprompt"].__path__
+    if not installed and str(root) not in package:
+        package.append(str(root))  # a checkout whose own folder is not, or not first, on the path
     if not any(isinstance(finder, _Aliases) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Aliases(aliases))
+
+
+def _origin(name: str) -> Path | None:
+    """The file of a top-level package; None if there is none or only a folder without code."""
+    module = sys.modules.get(name)
+    spec = module.__spec__ if module else importlib.util.find_spec(name)
+    return Path(spec.origin).resolve() if spec and spec.origin else None
 
 
 class _Aliases(MetaPathFinder, Loader):

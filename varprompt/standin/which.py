@@ -1,4 +1,4 @@
-"""Which Dassl is in use, and whose `datasets` and `trainers` packages."""
+"""Which Dassl is in use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from types import ModuleType
 
 from ..errors import ConfigError
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _STAND_IN = Path(__file__).resolve().parent / "dassl"
 _log = logging.getLogger(__name__)
 
@@ -50,27 +49,6 @@ class _StandIn(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(
             name, _STAND_IN / "__init__.py", submodule_search_locations=[str(_STAND_IN)]
         )
-
-
-def check_local_packages() -> None:
-    """Check that `datasets` and `trainers` are those of this checkout.
-
-    Raises:
-        ConfigError: one of them is missing or is somebody else's, such as Hugging Face's
-            `datasets` or the `trainers` of a CoOp checkout.
-    """
-    problems = []
-    for name in ("datasets", "trainers"):
-        origin = _origin(name)
-        if origin != _ROOT / name / "__init__.py":
-            found = origin.parent if origin else "nothing"
-            problems.append(
-                f"`import {name}` finds {found} instead of {_ROOT / name}; run "
-                f"`python {_ROOT / 'train.py'}` with no other `{name}` on PYTHONPATH, or import "
-                f"varprompt.{name}, which has no namesake"
-            )
-    if problems:
-        raise ConfigError(problems)
 
 
 def _origin(name: str) -> Path | None:
