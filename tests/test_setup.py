@@ -163,7 +163,7 @@ def test_command_without_a_checkout(installed, elsewhere):
     assert trained["accuracy"] == tested["accuracy"]
     assert "digits" in run("report", "base2new", "--no-published").lower()
     checkpoint = f"{out}/prompt_learner/model.pth.tar-1"
-    run("convert", checkpoint, "theirs.pth", "--to", "coop")
+    run("convert", checkpoint, "converted.pth", "--to", "ours")
     checked = varprompt(installed, elsewhere, "check", "data")  # of CoOp's sets there are none
     assert checked.returncode == 1 and "FGVCAircraft" in checked.stdout
 
