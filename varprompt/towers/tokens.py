@@ -153,7 +153,7 @@ def class_tokens(
     slots = [-1 - j for j in range(n_ctx)]
     rows = []
     for name in (n.replace("_", " ") for n in names):
-        # encoded with the full stop, as CLIP does: after "St." both stops are one token
+        # with its full stop, as CLIP encodes it: after "St." both stops are one token
         n_name = len(encode(name))
         text = [*encode(f"{name}."), _tokenizer().encoder["<|endoftext|>"]]
         rows.append(slots[:before] + text[:n_name] + slots[before:] + text[n_name:])
@@ -194,8 +194,7 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
             for e in accumulate(len(rows[c]) for c in tile)]  # fmt: skip
     weight = clip_model.token_embedding.weight
     ids, owners = torch.tensor(items), torch.tensor(owner)
-    # Padding has owner -1 and so sees the padding before it: a token that sees nothing has the
-    # softmax of an empty row, NaN, which would spread to gradients.
+    # padding sees itself: the softmax over nothing is NaN, which would spread to gradients
     own = (owners[:, :, None] == owners[:, None]).tril()  # (Z, Y, Y)
     fixed = weight[ids.clamp(min=0).to(weight.device)].detach()
     slots = torch.where(ids < 0, -1 - ids, -1).to(weight.device)
