@@ -8,9 +8,10 @@ python train.py --root DATA --trainer VPT --seed 1 \
 
 import sys
 
-from varprompt.console import need_packages
+from varprompt.console import exit_at_interrupt, need_packages
 
 if __name__ == "__main__":
+    exit_at_interrupt()  # until main has handlers of its own
     need_packages()
 
 from varprompt.train import EXIT_BAD_INPUT, check_run, main, parser, run, setup_cfg

@@ -135,3 +135,27 @@ def test_redirections(tail, code, said, tool, tmp_path):
 def test_error_that_cannot_be_said(tool, tmp_path):
     name = tool(f"{MAIN}    raise MemoryError")
     assert run(name, "> /dev/full 2> /dev/full", path=tmp_path).returncode == 2
+
+
+FOREIGN = """
+import sys
+sys.excepthook = lambda kind, error, trace: print("theirs", kind.__name__, file=sys.stderr)
+from varprompt.console import explain_errors
+from varprompt.errors import ConfigError
+explain_errors()
+raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ConfigError(['one', 'two'])", "error: one\ntwo\n"),
+        ("KeyError('x')", "theirs KeyError\n"),
+    ],
+)
+def test_errors_in_programs_of_others(error, said):
+    """Such as CoOp's train.py, where nobody catches them."""
+    code = FOREIGN.format(error=error)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, said)

@@ -1,10 +1,12 @@
 """Dassl trainers of variational prompt tuning; importing this registers VPT and VPT_CoCoOp."""
 
 # ruff: noqa: E402
+from varprompt.console import explain_errors
 from varprompt.settings.names import explain_taken_names
 from varprompt.standin.which import ensure_dassl
 
 ensure_dassl()
+explain_errors()
 
 from dassl.engine import TRAINER_REGISTRY
 

@@ -19,7 +19,7 @@ from .errors import VarPromptError, out_of_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
     from typing import Any, TextIO
 
 READER_GONE = 1
@@ -66,6 +66,24 @@ def exit_at_interrupt() -> None:
     """Until `run_tool` takes over, Ctrl-C ends the process with one line: for slow imports."""
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, _end)
+
+
+def explain_errors() -> None:
+    """In a program that is not ours, such as CoOp's train.py: an error of ours is one line there.
+
+    $VARPROMPT_DEBUG brings the traceback back. Errors of others are reported as before.
+    """
+    report = sys.excepthook
+
+    def one_line(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, VarPromptError) and not os.environ.get(DEBUG):
+            say(f"error: {_reason(error)}")
+        else:
+            report(kind, error, trace)
+
+    sys.excepthook = one_line
 
 
 def only_ascii(stream: TextIO | None = None) -> bool:
