@@ -81,7 +81,10 @@ class BuiltTrainer(TrainerX):
             only_deterministic()
 
     def build_data_loader(self) -> None:
-        """Dassl's loaders, with a repeatable one for training."""
+        """Dassl's loaders, with a repeatable one for training; before them, the device."""
+        cuda = torch.cuda.is_available()
+        if self.cfg.USE_CUDA and not cuda and torch.backends.mps.is_available():
+            self.device = torch.device("mps")  # the GPU of a Mac, which Dassl does not look for
         self.dm = data_manager(self.cfg, self.note)
         self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
         self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname

@@ -40,7 +40,7 @@ class Tally:
         if len(samples) > 1:
             prob = samples.exp()
             hits = (prob.sum(0) - prob).argmax(-1) == labels  # (L, B), each without one sample
-            self._left_out.append(hits.double().sum(1).cpu())
+            self._left_out.append(hits.cpu().double().sum(1))
         confidence, predicted = log_prob.max(-1)
         of_label = log_prob.gather(-1, labels[:, None])[:, 0]
         self._rows.append(torch.stack([labels, predicted, confidence.exp(), of_label], 1).cpu())
