@@ -4,6 +4,7 @@ import difflib
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from dassl.data.datasets import DatasetBase, Datum
 
@@ -14,6 +15,7 @@ from .caches import read_coop_pickle
 from .coop import CoOpHelpers, make_datum
 from .rules import one_of, subsample_classes
 from .splits import Item, Split, check_choice, check_split, read_split, same_prompts
+from .tree import suffixes
 
 MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
 ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared
@@ -129,14 +131,14 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
         """Return the names of the visible files in a folder, as the system lists them."""
         try:
             with os.scandir(folder) as entries:
-                return [e.name for e in entries if not e.name.startswith(".") and _is_file(e)]
+                return [e.name for e in entries if not e.name.startswith(".") and _is(e.is_file)]
         except (OSError, ValueError):
             return []
 
     def folder_names(self, folder: str = "") -> list[str]:
         """Return the sorted names of the visible folders in a folder of ``image_dir``."""
         with os.scandir(self.need(os.path.join(self.image_dir, folder))) as entries:
-            return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
+            return sorted(e.name for e in entries if not e.name.startswith(".") and _is(e.is_dir))
 
     def need(self, path: str) -> str:
         """Return ``path``, taken relative to ``dataset_dir``, if it exists.
@@ -190,7 +192,10 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
                     f"Official file: {self.sources.get(self.split_file, 'see DATASETS.md')}"
                 )
         where = f"{type(self).__name__}: {path} and its images disagree"
-        notes = check_split(split, where, self.file_names, lenient=self.own_data)
+        notes, unnamed = check_split(split, where, self.file_names, lenient=self.own_data)
+        images = [path for path in unnamed if os.path.splitext(path)[1].lower() in suffixes()]
+        if images and (self.split_file or not self.own_data):  # folders count for themselves
+            log_line(f"{len(images)} images beside these are in no list, such as {images[0]}")
         for note in [*notes, *same_prompts(split)]:
             log_line(f"{ATTENTION}{note}")
         self._compare_with_published(split)
@@ -210,9 +215,10 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
     def _few_shot(self, split: Split, cfg) -> Split:
         """Choose NUM_SHOTS training and at most four validation images per class."""
         n_train = cfg.DATASET.NUM_SHOTS
-        if n_train == 0:
+        if n_train == 0 or n_train < -1:
             raise ConfigError(
-                "DATASET.NUM_SHOTS is 0; give a number of images per class, or -1 for all of them"
+                f"DATASET.NUM_SHOTS is {n_train}; give a number of images per class, or -1 for all "
+                "of them"
             )
         if n_train < 0:
             return split
@@ -251,8 +257,8 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
         return datum
 
 
-def _is_file(entry: os.DirEntry) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return entry.is_file()
+        return kind()
     except OSError:  # a link to itself
         return False

@@ -10,7 +10,7 @@ from varprompt.errors import ConfigError, DataError
 
 from .base import FewShotDataset, log_line
 from .splits import SHOWN, Item, Problems, Split
-from .tree import images_below, suffixes, summary
+from .tree import beside, images_below, suffixes, summary
 
 NAMES_FILE = "classnames.txt"
 _CODE = re.compile(r"n\d{8}|\d+([._-].*)?")  # WordNet's n01440764, 001.Black_footed_Albatross, 17
@@ -90,14 +90,20 @@ class Folder(FewShotDataset):
             ]
             for part in parts
         }
-        for part in parts:  # images beside the class folders
-            for image in self.file_names(part):
-                ignored[f"in {part}/ but in no class folder, such as {part}/{image}"] += 1
+        self._count_the_rest(parts, ignored)
         if ignored:
             log_line(f"Ignored in {self.image_dir}: {summary(ignored)}")
+        if not items.get("val", ["not there"]):
+            log_line(f"{self.image_dir}/val holds no images: there is no validation")
         split = Split(items["train"], items.get("val", []), items["test"])
         self._refuse_empty_classes(split, labels)
         return split
+
+    def _count_the_rest(self, parts: list[str], ignored: Counter[str]) -> None:
+        """Count what lies beside the class folders, and folders beside train/, val/ and test/."""
+        for part in parts:
+            beside(os.path.join(self.image_dir, part), part, ignored)
+        beside(self.image_dir, "", ignored, taken=parts)
 
     def _refuse_empty_classes(self, split: Split, labels: dict[str, int]) -> None:
         used, problems = {item.label for items in split for item in items}, Problems()

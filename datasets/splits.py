@@ -123,7 +123,7 @@ def check_split(
     where: str,
     file_names: Callable[[str], Iterable[str]],
     lenient: bool = False,
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Check labels, names and files of a whole split.
 
     Args:
@@ -131,6 +131,9 @@ def check_split(
         where: the head of the report.
         file_names: maps a folder, relative to the image folder, to the names of its files.
         lenient: a class without test images is no damage, but returned as a note.
+
+    Returns:
+        Notes, and the paths of the files beside the images that no list names.
 
     Raises:
         DataError: all problems at once: an empty list, a label without training or test images,
@@ -145,12 +148,14 @@ def check_split(
     if problems or not lenient:
         for shown in untested:
             problems.add("classes without test images", shown)
-    check_paths(split, problems, file_names)
+    unnamed = check_paths(split, problems, file_names)
     problems.raise_if_any(where)
     if not untested:
-        return []
+        return [], unnamed
     shown = ", ".join(untested[:SHOWN]) + ", ..." * (len(untested) > SHOWN)
-    return [f"{len(untested)} classes without test images, of which no figure tells: {shown}"]
+    return [
+        f"{len(untested)} classes without test images, of which no figure tells: {shown}"
+    ], unnamed
 
 
 def same_prompts(split: Split) -> list[str]:
@@ -202,14 +207,18 @@ def _check_labels(split: Split, problems: Problems) -> list[str]:
 
 def check_paths(
     split: Split, problems: Problems, file_names: Callable[[str], Iterable[str]]
-) -> None:
+) -> list[str]:
     """Note paths that leave the data folder, and images that do not exist.
 
     Args:
         split: the lists to check.
         problems: where to.
         file_names: maps a folder, relative to the image folder, to the names of its files.
+
+    Returns:
+        The paths of the files in folders of the split that no list names.
     """
+    named: dict[str, set[str]] = defaultdict(set)
     folders: dict[str, set[str]] = {}  # one directory scan per folder, no stat per image
     for part, items in split._asdict().items():
         for path, _, _ in items:
@@ -219,8 +228,14 @@ def check_paths(
             folder, _, name = path.rpartition("/")
             if folder not in folders:
                 folders[folder] = set(file_names(folder))
+            named[folder].add(name)
             if name not in folders[folder]:
                 problems.add(f"{part} images that do not exist{_hint(path)}", repr(path))
+    return [
+        f"{folder}/{name}".lstrip("/")
+        for folder, names in folders.items()
+        for name in sorted(names - named[folder])
+    ]
 
 
 def _hint(path: str) -> str:

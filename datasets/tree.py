@@ -3,7 +3,7 @@
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from PIL import Image
 
@@ -56,6 +56,32 @@ def _walk(top: str, below: str, seen: set[str], ignored: Counter[str]) -> Iterat
         else:
             seen.add(target)
             yield from _walk(top, inside, seen, ignored)
+
+
+def beside(
+    folder: str, where: str, ignored: Counter[str], taken: Collection[str] | None = None
+) -> None:
+    """Count what lies beside the folders that are read: other folders, images, links to nothing.
+
+    Args:
+        folder: what to look into; the folders in it are not entered.
+        where: how reasons call it, e.g. "train"; '' = the top, which may hold lists and notes.
+        ignored: where to count.
+        taken: names of the folders that are read, None = all but hidden ones.
+    """
+    for name in sorted(_names(folder, ignored)):
+        path, suffix = os.path.join(folder, name), os.path.splitext(name)[1].lower()
+        if os.path.isdir(path):
+            if taken is not None and name not in taken and not name.startswith("."):
+                ignored[f"a folder that is not read, such as {name}"] += 1
+            elif taken is None and name.startswith("."):
+                ignored["hidden"] += 1
+        elif not os.path.exists(path):
+            ignored[f"a link to nothing or to itself, such as {path}"] += 1
+        elif suffix in suffixes() and not name.startswith("."):
+            ignored[f"in no class folder, such as {os.path.join(where, name)}"] += 1
+        elif where:
+            ignored["hidden" if name.startswith(".") else suffix or "no suffix"] += 1
 
 
 def _names(folder: str, ignored: Counter[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import re
 
 import pytest
 import reference
@@ -296,6 +297,8 @@ def test_prompts_that_do_not_fit(config, names, message):
     [
         ("dog", "class names are 'dog'; give a list of strings"),
         (["dog", 7], "give a list of strings"),
+        ({"dog", "cat"}, "give a list of strings"),  # in which order?
+        ((name for name in ["dog", "cat"]), "give a list of strings"),
         ([], "there are no class names"),
         (["dog", " _"], r"number \[1\] are empty"),
         (["polka_dot", "x", "Polka dot"], r"several classes, \['polka dot'\]"),
@@ -351,6 +354,32 @@ def test_to_moves_everything(config):
     tensors = [*model.parameters(), *model.buffers(), *vars(model.tokens).values()]
     found = {t.device.type for t in tensors if isinstance(t, torch.Tensor)}
     assert found == {"meta"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_number_formats_are_the_configs(precision):
+    """Moving is no change of format; a change would train in half precision, or break a step."""
+    model = prompted(dataclasses.replace(BASE, precision=precision))
+    assert model.cpu() is model
+    for change in (model.half, model.double):
+        with pytest.raises(ConfigError, match="number formats cannot be changed afterwards"):
+            change()
+    with pytest.raises(ConfigError, match=f"the towers are {precision}"):
+        model.to(torch.float16)
+    assert model.logits(images(2))[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("clip_model", "config", "told"),
+    [
+        ("embedded", BASE, "clip_model is 'embedded'; give a CLIP"),
+        (None, BASE, "clip_model is None; give a CLIP"),
+        (torch.nn.Identity(), {"n_ctx": 4}, "prompt_config is {'n_ctx': 4}; give a PromptConfig"),
+    ],
+)
+def test_parts_that_are_none(clip_model, config, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        PromptedCLIP(clip_model, ["dog"], config)
 
 
 def test_similarity_is_the_mean_cosine_between_classes():

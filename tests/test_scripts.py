@@ -368,7 +368,7 @@ def test_forgotten_data_is_said(shell):
     (shell.root / "data/dtd").rmdir()
     (shell.root / "data/digits").mkdir()
     result = shell("vpt/base2new_train.sh", "dtd", "1")
-    assert result.returncode == 2 and "for dtd say export DATA=/folder" in result.stderr
+    assert result.returncode == 2 and "say export DATA=/folder" in result.stderr
     assert shell("vpt/base2new_train.sh", "digits", "1").returncode == 0
 
 

@@ -43,6 +43,7 @@ class PromptedCLIP(nn.Module):
     ):
         super().__init__()
         cfg = self.config = prompt_config
+        _check_kinds(clip_model, prompt_config)
         _check_names(classnames, same_names)
         learner = build_learner(clip_model, cfg, len(classnames))
         self.tokens = class_tokens(
@@ -52,9 +53,19 @@ class PromptedCLIP(nn.Module):
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
         self.prompt_learner = learner
 
-    def _apply(self, *args: Any, **options: Any) -> PromptedCLIP:
-        """What `to`, `cuda` and `half` go through: the class names' embeddings move along."""
-        super()._apply(*args, **options)
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> PromptedCLIP:
+        """What `to`, `cuda` and `half` go through: the class names' embeddings move along.
+
+        Raises:
+            ConfigError: a change of the number format, which only the config chooses.
+        """
+        formats = {value.dtype for value in self.parameters()}
+        if any(fn(torch.empty(0, dtype=dtype)).dtype != dtype for dtype in formats):
+            raise ConfigError(
+                "number formats cannot be changed afterwards: what is learned is float32, and the "
+                f"towers are {self.config.precision}; give PromptConfig another precision"
+            )
+        super()._apply(fn, *args, **options)
         self.tokens = self.tokens.to(self.prompt_learner.ctx.device)
         return self
 
@@ -196,9 +207,17 @@ def zero_shot(towers: FrozenCLIP, classnames: Sequence[str], templates: Sequence
     return Predictor(lambda features: text, towers.scale)
 
 
+def _check_kinds(clip_model: Any, prompt_config: Any) -> None:
+    if not isinstance(prompt_config, PromptConfig):
+        raise ConfigError(f"prompt_config is {brief(prompt_config)}; give a PromptConfig(...)")
+    if not isinstance(clip_model, nn.Module):
+        raise ConfigError(f"clip_model is {brief(clip_model)}; give a CLIP: load_clip('embedded')")
+
+
 def _check_names(names: Sequence[str], same_names: bool) -> None:
     """Names of classes are a list of words; equal prompts could not be told apart."""
-    if isinstance(names, str | bytes) or not all(isinstance(n, str) for n in names):
+    listed = isinstance(names, Sequence) and not isinstance(names, str | bytes)
+    if not listed or not all(isinstance(name, str) for name in names):  # a set has no order
         raise ConfigError(f"class names are {brief(names)}; give a list of strings")
     if not names:
         raise ConfigError("there are no class names: give at least one")

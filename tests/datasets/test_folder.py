@@ -165,10 +165,10 @@ def test_what_is_ignored_is_counted_by_reason(top, make_cfg, capsys):
     dataset = load(top, make_cfg)
     assert len(dataset.val) == 12  # a bad entry costs that entry only
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Ignored in")]
-    assert line.startswith(f"Ignored in {top}: 6 entries: 2 x a link to nothing or to itself, such")
-    assert "1 x .txt" in line and "1 x hidden" in line
+    assert line.startswith(f"Ignored in {top}: 7 entries: 2 x a link to nothing or to itself, such")
+    assert "1 x .txt" in line and "2 x hidden" in line
     assert f"1 x neither file nor folder, such as {top}/test/zz top/pipe.jpg" in line
-    assert "1 x in train/ but in no class folder, such as train/0.jpg" in line
+    assert "1 x in no class folder, such as train/0.jpg" in line
 
 
 def test_images_are_turned_upright(top, make_cfg):
@@ -252,3 +252,80 @@ def test_backslashes_in_a_split_file_get_a_hint(top, make_cfg):
     layouts.write_json(top / "mine.json", {"train": rows, "val": [], "test": rows})
     with pytest.raises(DataError, match="written with .* as on Windows: write / instead"):
         load(top / "mine.json", make_cfg)
+
+
+def ignored(capsys):
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Ignored in")]
+    return line
+
+
+def test_what_lies_beside_the_class_folders_is_counted(top, make_cfg, capsys):
+    for name in ("train/fish", "train/loop"):
+        os.symlink("loop", top / name)  # a link to nothing and one to itself
+    layouts.touch(top / "validation" / "zz top" / "0.png")
+    layouts.touch(top / "0.png")
+    layouts.lines(top / "train" / "Thumbs.db", ["a list of Windows"])
+    layouts.lines(top / "README.md", ["notes at the top are no images"])
+    assert load(top, make_cfg).classnames == NAMES
+    line = ignored(capsys)
+    assert f"2 x a link to nothing or to itself, such as {top}/train/fish" in line
+    assert "1 x a folder that is not read, such as validation" in line
+    assert "1 x in no class folder, such as 0.png" in line
+    assert "1 x .db" in line and ".md" not in line
+
+
+def test_images_that_need_a_plug_in_are_counted(top, make_cfg, capsys):
+    for name in ("0.heic", "1.HEIC", "2.PNG"):
+        layouts.touch(top / "train" / "zz top" / name)
+    assert len(load(top, make_cfg).train_x) == 21  # the suffix may have capitals
+    assert "2 x .heic" in ignored(capsys)
+
+
+def test_a_class_folder_that_is_a_link(top, make_cfg):
+    for part in ("train", "test"):
+        (top / part / "zz top").rename(top.parent / part)
+        os.symlink(top.parent / part, top / part / "zz top")
+    assert len([i for i in load(top, make_cfg).train_x if i.classname == "zz top"]) == 5
+
+
+def test_a_folder_without_permission_is_named(top, make_cfg, capsys, monkeypatch):
+    closed, listdir = top / "train" / "zz top" / "beards", os.listdir
+    closed.mkdir()
+
+    def refuse(path):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    load(top, make_cfg)
+    assert f"1 x unreadable folder {closed} (Permission denied)" in ignored(capsys)
+
+
+def test_val_without_images_is_said(top, make_cfg, capsys):
+    (top / "val").rename(top.parent / "elsewhere")
+    (top / "val").mkdir()
+    assert not load(top, make_cfg).val
+    assert f"{top}/val holds no images: there is no validation" in capsys.readouterr().out
+
+
+def test_a_class_that_only_val_has_is_named(top, make_cfg):
+    layouts.touch(top / "val" / "horse" / "0.png")
+    with pytest.raises(DataError, match=r"without train images: 1\n +4 \('horse'\)"):
+        load(top, make_cfg)
+
+
+def test_images_that_a_split_file_does_not_name_are_counted(top, make_cfg, capsys):
+    rows = [["train/zz top/0.jpg", 0, "thing"]]
+    layouts.write_json(top / "mine.json", {"train": rows, "val": [], "test": rows})
+    load(top / "mine.json", make_cfg)
+    told = "4 images beside these are in no list, such as train/zz top/1.JPEG"
+    assert told in capsys.readouterr().out
+    load(top, make_cfg)
+    assert "in no list" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shots", [0, -2])
+def test_numbers_of_shots_that_mean_nothing(shots, top, make_cfg):
+    with pytest.raises(ConfigError, match=f"NUM_SHOTS is {shots}; give .* or -1 for all of them"):
+        load(top, make_cfg, NUM_SHOTS=shots)

@@ -195,7 +195,7 @@ def _data(user: UserInput, dataset: str, dataset_file: str) -> str:
     needs_data = dataset in config_names("datasets") and dataset not in made_here
     if needs_data and dataset_file.startswith("configs/") and not found - made_here:
         user.wrong(
-            f"DATA is not set and {data} holds no data set: for {dataset} say "
+            f"DATA is not set and {data} has none of the data sets to download: say "
             "export DATA=/folder/of/the/data/sets (DATASETS.md: downloads and layouts)"
         )
     return "data"
