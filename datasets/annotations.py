@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from varprompt.errors import DataError
+from varprompt.errors import DataError, pass_on_memory
 
 from .splits import Problems
 
@@ -44,4 +44,5 @@ def load_matlab(path: str, key: str):
     try:
         return loadmat(path)[key][0]
     except Exception as error:  # a damaged file may raise anything
+        pass_on_memory(error, f"reading {path}")
         raise DataError(f"{path}: no MATLAB file with an array {key!r} ({error!r:.200})") from error

@@ -3,7 +3,7 @@
 import os
 import pickle
 
-from varprompt.errors import DataError, brief
+from varprompt.errors import DataError, brief, pass_on_memory
 
 from .splits import Item, Problems, leaves_folder
 
@@ -67,4 +67,5 @@ def _load(path: str) -> object:
     except DataError:
         raise
     except Exception as error:  # a damaged pickle may raise anything
+        pass_on_memory(error, f"reading {path}")
         raise DataError(f"{path}: a damaged cache ({brief(error)}); delete it") from error

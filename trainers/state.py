@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from varprompt.errors import CheckpointError, brief, out_of_memory
+from varprompt.errors import CheckpointError, brief, pass_on_memory
 from varprompt.images.loaders import derive_seed
 from varprompt.run.identity import Identity
 from varprompt.run.run import Run
@@ -65,8 +65,7 @@ def restore(
     except CheckpointError:
         raise
     except Exception as error:  # a file that somebody made raises anything
-        if out_of_memory(error):
-            raise MemoryError(f"out of memory while restoring {file}") from error
+        pass_on_memory(error, f"restoring {file}")
         raise CheckpointError(
             _refused(file, f"{type(error).__name__}: {brief(str(error))}")
         ) from error

@@ -32,6 +32,16 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
+def pass_on_memory(error: Exception, doing: str) -> None:
+    """For a broad ``except`` about damaged files: a full memory is no damage.
+
+    Raises:
+        MemoryError: that is what `error` says.
+    """
+    if out_of_memory(error):
+        raise MemoryError(f"out of memory while {doing}") from error
+
+
 class _Brief(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:  # Python refuses to write the largest
         return super().repr_int(x, level) if x.bit_length() < 1000 else f"{hex(x)[:20]}..."

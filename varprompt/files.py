@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import torch
 
-from .errors import CheckpointError, out_of_memory
+from .errors import CheckpointError, pass_on_memory
 
 _CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
@@ -128,7 +128,8 @@ def _placeholders(file: IO[bytes]) -> dict[str, Any]:
     """What to use for the classes a file names that ``torch.load`` does not know."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # damaged, or of torch's oldest form: loading it says what is wrong
+    except Exception as error:  # damaged, or of torch's oldest form: loading it says what is wrong
+        pass_on_memory(error, "looking for the classes in a checkpoint")
         names = []
     finally:
         file.seek(0)
@@ -161,8 +162,7 @@ def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]
     except Exception as error:  # a damaged file makes the reader raise anything
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk does not answer; a damaged file makes zipfile seek to nowhere
-        if out_of_memory(error):
-            raise MemoryError(f"out of memory while reading {path}") from error
+        pass_on_memory(error, f"reading {path}")
         known = isinstance(error, OSError | RuntimeError | ValueError)
         reason = str(error).partition(".")[0].strip()[:100] if known else ""
         raise CheckpointError(

@@ -14,11 +14,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import DataError, VarPromptError
 
-_MESSAGE = f"\n{DataError.__module__}.DataError: "  # stands before it in a worker's traceback
 _GRACE = 60  # seconds that a terminated worker goes on
+_NO_WORKERS = (
+    "set DATALOADER.NUM_WORKERS 0 or lower, or make /dev/shm larger (docker run --shm-size 1g)"
+)
 _FUNERAL = 1.0  # seconds that the system may take to say how a worker has ended
 
 
@@ -106,26 +109,61 @@ class PlainLoader(DataLoader):
 
         Raises:
             DataError: an item cannot be read.
-            VarPromptError: a worker has ended before its time.
+            VarPromptError: a worker has ended before its time, or cannot do its work here.
+            MemoryError: there was not enough memory for an item.
         """
-        batches = super().__iter__()
+        try:
+            batches = super().__iter__()
+        except OSError as error:  # no semaphore, no process
+            if not self.num_workers:
+                raise
+            # the destructor of what was never completed asks for this
+            _MultiProcessingDataLoaderIter._shutdown = True
+            raise VarPromptError(
+                f"{self.num_workers} data loader workers cannot be started ({error}): {_NO_WORKERS}"
+            ) from error
         workers = getattr(batches, "_workers", ())
-        failure: VarPromptError
+        failure: Exception
         try:
             yield from batches
             return
         except DataError as error:
-            *_, message = str(error).rpartition(_MESSAGE)
-            failure = DataError(message.rstrip())
-        except (OSError, EOFError, RuntimeError):  # whatever the torn connection led to
+            failure = DataError(_message(error))
+        except MemoryError as error:
+            failure = MemoryError(_message(error) or "out of memory while reading images")
+        except (OSError, EOFError, RuntimeError) as error:  # whatever the torn connection led to
             death = _death_among(workers)
-            if not death:
+            if death:
+                _forget_workers(batches)
+            elif not (workers and _lack(error)):
                 raise
-            failure = VarPromptError(death)
-            _forget_workers(batches)
+            failure = VarPromptError(death or _lack(error))
         # here the error and its frames are gone, and with them the workers that they would keep
         del batches, workers
         raise failure
+
+
+def _message(error: Exception) -> str:
+    """What an error says, without the traceback of a worker that stands before it."""
+    names = (f"{DataError.__module__}.DataError", "MemoryError")
+    text = str(error)
+    for name in names:
+        *_, text = text.rpartition(f"\n{name}: ")
+    return "" if text.startswith("Caught ") else text.rstrip()
+
+
+def _lack(error: Exception) -> str:
+    """What workers and this process lack to hand over batches; "" if it is something else."""
+    text = str(error)
+    if "shared memory" in text or "/torch_" in text:
+        reason = text.rstrip().splitlines()[-1].rpartition("Error: ")[2]
+        return f"the shared memory /dev/shm seems full ({reason}): {_NO_WORKERS}"
+    if "ancdata" in text or "Too many open files" in text:
+        return (
+            "too many files are open for data loader workers: raise the limit (ulimit -n 65536), "
+            "or set DATALOADER.NUM_WORKERS 0"
+        )
+    return ""
 
 
 def _forget_workers(batches: Any) -> None:
@@ -157,8 +195,7 @@ def _death_among(workers: Sequence[Any]) -> str:
         cause = f"signal {-worker.exitcode}"
     reasons = {
         "SIGKILL": "the memory seems full; lower BATCH_SIZE or DATALOADER.NUM_WORKERS",
-        "SIGBUS": "the shared memory /dev/shm seems full; set DATALOADER.NUM_WORKERS 0, or make it "
-        "larger (docker run --shm-size 1g)",
+        "SIGBUS": f"the shared memory /dev/shm seems full; {_NO_WORKERS}",
         "SIGSEGV": "a library that decodes images has crashed; NUM_WORKERS 0 shows where",
     }
     return f"{name} was killed by {cause}: {reasons.get(cause, 'somebody ended it')}. {again}"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..errors import DataError
+from ..errors import DataError, pass_on_memory
 
 _PROGRAMS = ("EPS",)  # Pillow hands them to Ghostscript, which runs what the file says
 
@@ -46,6 +46,7 @@ def read_rgb(path: str, upright: bool = False) -> Image.Image:
             rgb = _to_rgb(image)
             return rgb if turn is None else rgb.transpose(turn)
     except Exception as error:  # hostile files make decoders raise anything
+        pass_on_memory(error, f"reading {path}")
         reason = f"{type(error).__name__}: {error}"
         large = isinstance(error, Image.DecompressionBombError)
         advice = "; store it smaller, or take it out of the data set" if large else ""
@@ -56,6 +57,8 @@ def _orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 (as stored) if there is none or it cannot be read."""
     try:
         return int(image.getexif().get(0x0112, 1))
+    except MemoryError:
+        raise
     except Exception:  # EXIF data is whatever a camera or an editor wrote: pixels count
         return 1
 
@@ -109,6 +112,7 @@ class ImageItems(Dataset):
         try:
             img = self.transform(image)
         except Exception as error:  # transforms of other people raise anything
+            pass_on_memory(error, f"transforming {item.impath}")
             reason = f"{type(error).__name__}: {error}"
             raise DataError(
                 f"{item.impath}: an image of {image.width} x {image.height} pixels cannot be "

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from yacs.config import CfgNode
 
-from ..errors import ConfigError, brief
+from ..errors import ConfigError, brief, pass_on_memory
 from .configs import find_config
 from .option import DASSL, leaves
 from .options import OPTIONS
@@ -43,6 +43,7 @@ def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
     try:
         content = _parse(text.decode())
     except Exception as error:  # PyYAML's constructors raise anything
+        pass_on_memory(error, f"reading {path}")
         raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from error
     if content is None:
         return

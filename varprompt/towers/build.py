@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, pass_on_memory
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 """x * sigmoid(1.702 x), of OpenAI's models; the exact GELU, of most that open_clip trained."""
@@ -87,6 +87,7 @@ def build_clip(
         # build_model rounds to half precision; put the true values back
         model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     except Exception as error:  # a state of another model makes them raise anything
+        pass_on_memory(error, f"building {source}")
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{source} is not a CLIP of OpenAI's form: {text}") from error
     if activation == "gelu":
