@@ -8,7 +8,11 @@ python train.py --root DATA --trainer VPT --seed 1 \
 
 import sys
 
-from varprompt.console import exit_at_interrupt, need_packages
+try:
+    from varprompt.console import exit_at_interrupt, need_packages
+except KeyboardInterrupt:  # in the first instants
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 if __name__ == "__main__":
     exit_at_interrupt()  # until main has handlers of its own

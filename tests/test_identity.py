@@ -178,7 +178,9 @@ def test_swapped_class_names_of_a_finished_run(root, tmp_path, capsys):
     assert code == 2 and "class names" in err and "'sun' -> 'x'" in err
 
 
-@pytest.mark.parametrize("accuracy", ["NaN", "true", "Infinity", "-5", "101", '"90"', "null"])
+@pytest.mark.parametrize(
+    "accuracy", ["NaN", "true", "Infinity", "-5", "101", '"90"', "null", "1" + 400 * "0"]
+)
 def test_damaged_results_are_measured_again(accuracy, root, tmp_path, capsys):
     arguments = command(root, tmp_path / "out", trainer="ZeroshotCLIP")
     run(arguments, capsys)
@@ -189,6 +191,24 @@ def test_damaged_results_are_measured_again(accuracy, root, tmp_path, capsys):
     code, out, err = run(arguments, capsys)
     assert code == 0 and f"{file} is damaged (its accuracy is" in out and "Traceback" not in err
     assert results(tmp_path / "out")["accuracy"] == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": None}, {"config": ["TRAINER"]}, {"identity": None}, {"identity": []},
+        {"identity": {"mode": "both"}}, {"identity": {"mode": "test", "test_images": None}},
+        {"identity": {"mode": "test", "class_names": "sun"}},
+    ],
+)  # fmt: skip
+def test_results_that_do_not_say_of_what_are_measured_again(change, root, tmp_path, capsys):
+    arguments = command(root, tmp_path / "out", trainer="ZeroshotCLIP")
+    run(arguments, capsys)
+    before = results(tmp_path / "out")
+    (tmp_path / "out/results.json").write_text(json.dumps(before | change))
+    code, out, err = run(arguments, capsys)
+    assert code == 0 and "results.json is damaged (it " in out, err
+    assert results(tmp_path / "out")["identity"] == before["identity"]
 
 
 def test_results_of_version_0_1_0(root, tmp_path, capsys):

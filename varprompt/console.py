@@ -59,7 +59,7 @@ def run_tool(module: str, argv: Sequence[str] | None = None) -> int:
         except BaseException as error:
             return _explained(error)
         finally:
-            _let_go_of_broken_streams()
+            let_go_of_broken_streams()
 
 
 def exit_at_interrupt() -> None:
@@ -231,7 +231,7 @@ def _safe_streams() -> Iterator[None]:
             stream.close()
 
 
-def _let_go_of_broken_streams() -> None:
+def let_go_of_broken_streams() -> None:
     """Python flushes both once more at its end, which must not fail again."""
     for stream in (sys.stdout, sys.stderr):
         try:

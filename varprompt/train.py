@@ -26,28 +26,28 @@ EXIT_BAD_INPUT = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
     from .run.interrupt import INTERRUPTED, stop_on_signal
-    from .run.log import open_standard_streams
+    from .run.log import safe_streams
 
-    open_standard_streams()
-    args = parser().parse_args(argv)
-    try:
-        with stop_on_signal() as stop:
-            return run(args, stop)
-    except VarPromptError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except OSError as error:  # no permission, full disk ...
-        print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+    with safe_streams():
+        args = parser().parse_args(argv)
+        try:
+            with stop_on_signal() as stop:
+                return run(args, stop)
+        except VarPromptError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        except OSError as error:  # no permission, full disk ...
+            print(f"error: {error}; files that were complete before are kept", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            advice = "lower BATCH_SIZE, L, MEM_BUDGET or NUM_WORKERS"
+            print(f"error: {error}: the memory seems full; {advice}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        except SystemExit:
+            print(INTERRUPTED, file=sys.stderr)
             raise
-        advice = "lower BATCH_SIZE, L, MEM_BUDGET or NUM_WORKERS"
-        print(f"error: {error}: the memory seems full; {advice}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except SystemExit:
-        print(INTERRUPTED, file=sys.stderr)
-        raise
 
 
 def run(args: argparse.Namespace, stop: StopRequest) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from varprompt.errors import VarPromptError
+from varprompt.errors import DataError, VarPromptError
 from varprompt.images.loaders import (
     EpochBatches,
     PlainLoader,
@@ -150,3 +150,52 @@ def test_other_errors_stay_what_they_are(monkeypatch):
     monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", broken)
     with pytest.raises(RuntimeError, match="of the transform"):
         list(PlainLoader(Deadly(9), num_workers=0))
+
+
+SHARED = (
+    "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)"
+)
+
+
+class Lacking(torch.utils.data.Dataset):
+    """Workers raise what torch raises when they cannot hand over a batch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
+@pytest.mark.parametrize(
+    "error, kind, message",
+    [
+        (RuntimeError(SHARED), VarPromptError, r"\(unable .* device \(28\)\): set .*NUM_WORKERS 0"),
+        (RuntimeError("unable to write to file </torch_5>"), VarPromptError, "shm-size"),
+        (OSError(24, "Too many open files"), VarPromptError, "ulimit -n"),
+        (RuntimeError("received 0 items of ancdata"), VarPromptError, "ulimit -n"),
+        (MemoryError("out of memory while reading a.png"), MemoryError, "^out of memory .* a.png$"),
+        (MemoryError(), MemoryError, "^out of memory"),
+        (DataError("a.png is broken"), DataError, "^a.png is broken$"),
+    ],
+    ids=["shm", "write", "files", "ancdata", "memory", "bare", "data"],
+)
+def test_what_workers_lack_is_said_in_a_line(error, kind, message):
+    with pytest.raises(kind, match=message) as caught:
+        list(PlainLoader(Lacking(error), num_workers=1))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_workers_that_cannot_be_started(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.multiprocessing.Queue", full)
+    with pytest.raises(
+        VarPromptError, match="2 data loader workers cannot be started .*NUM_WORKERS 0"
+    ):
+        list(PlainLoader(Lacking(None), num_workers=2))

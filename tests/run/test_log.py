@@ -7,8 +7,9 @@ import sys
 import threading
 
 import pytest
+from tqdm import tqdm
 
-from varprompt.run.log import quiet_writer_threads, tee_stdout
+from varprompt.run.log import quiet_writer_threads, safe_streams, tee_stdout
 
 
 class Console(io.TextIOWrapper):
@@ -100,6 +101,29 @@ def test_a_console_that_is_gone_ends_nothing(console, monkeypatch, tmp_path):
         print("one", flush=True)  # noqa: T201
         print("two", flush=True)  # noqa: T201
     assert (tmp_path / "log.txt").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("console", ["gone", "closed"])
+def test_bars_and_warnings_outlive_the_console(console, monkeypatch):
+    """Whose window is closed, say: writing to it is an error of the disk."""
+    for name in ("stdout", "stderr"):
+        stream = Gone() if console == "gone" else io.StringIO()
+        monkeypatch.setattr(sys, name, stream)
+        if console == "closed":
+            stream.close()
+    before = sys.stdout, sys.stderr
+    with safe_streams():
+        for _ in tqdm(range(3), mininterval=0):
+            print("lost", file=sys.stderr, flush=True)  # noqa: T201
+            print("lost", flush=True)  # noqa: T201
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_what_is_printed_before_the_log_is_escaped(monkeypatch):
+    console = Console(monkeypatch)
+    with safe_streams():
+        print("狗")  # noqa: T201
+    assert console.buffer.getvalue() == b"\\u72d7\n"
 
 
 def test_a_full_disk_ends_the_log_only(monkeypatch):

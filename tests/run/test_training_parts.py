@@ -101,6 +101,17 @@ MADE = {
 }  # fmt: skip
 
 
+GROUP = ("optimizer", "param_groups", 0)
+MOMENTUM = ("optimizer", "state", 0, "momentum_buffer")
+MADE |= {
+    "momentum that is no tensor": (put(*MOMENTUM, -1), "momentum_buffer is -1"),
+    "momentum of one number": (put(*MOMENTUM, torch.tensor(1.0)), r"shape \(\)"),
+    "a switch that is a list": (put(*GROUP, "foreach", [1]), "foreach is \\[1\\]"),
+    "a first rate that is none": (put(*GROUP, "initial_lr", []), "initial_lr is"),
+    "a group that is none": (put("optimizer", "param_groups", [3]), "a group 3"),
+}
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_made_states_are_refused_by_name(name):
     change, message = MADE[name]

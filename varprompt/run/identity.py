@@ -100,6 +100,14 @@ class Comparison:
     unknown: tuple[str, ...]
 
 
+def is_record(recorded: Any) -> bool:
+    """Whether a record can be one of an identity, or of a part of it."""
+    if not isinstance(recorded, dict) or recorded.get("mode", TEST) not in (TRAIN, TEST):
+        return False
+    kinds = {part: list if part == "class_names" else str for part in PARTS}
+    return all(type(recorded[part]) is kind for part, kind in kinds.items() if part in recorded)
+
+
 def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     """Compare the parts of `now`, a `Identity.record`, with one from a file."""
     parts = [part for part in PARTS if part in now]

@@ -9,29 +9,54 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from ..console import let_go_of_broken_streams
 
 
-class StdoutTee:
+class SafeStream:
+    """Text stream that writes to a console, whatever becomes of that.
+
+    What is written to a console that is gone (closed, its reader or its window ended, its disk
+    full) is lost; characters that it does not know are escaped. Everything else that libraries ask
+    a stream (isatty, fileno, encoding, ...) the console answers. It is never closed.
+    """
+
+    def __init__(self, console: TextIO):
+        self._console = console
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_console"], name)
+
+    def write(self, text: str) -> int:
+        """Write to the console."""
+        _say(self._console, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush the console."""
+        with contextlib.suppress(OSError, ValueError):
+            self._console.flush()
+
+
+class StdoutTee(SafeStream):
     """Text stream that writes to the current stdout and appends to a file, line by line.
 
-    Everything else that libraries ask a stream (isatty, fileno, encoding, ...) the console
-    answers. It is never closed; closing the tee closes the file and puts the console back.
-    What goes to ``.buffer`` or ``.fileno()`` directly is not in the file.
-
-    A console that is gone (closed, its reader ended) is written to no more, and characters that
-    it does not know are escaped; the file has all of it. A file that cannot be written to (a full
-    disk) ends the log, and the console is told.
+    Closing the tee closes the file and puts the console back. What goes to ``.buffer`` or
+    ``.fileno()`` directly is not in the file. A file that cannot be written to (a full disk) ends
+    the log, and the console is told.
     """
 
     def __init__(self, path: str | os.PathLike):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._console = sys.stdout
+        super().__init__(sys.stdout)
         # names of files may be bytes that are no text: they are escaped, not refused
         self._file = open(path, "a", buffering=1, encoding="utf-8", errors="backslashreplace")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_console"], name)
 
     def __enter__(self) -> StdoutTee:
         return self
@@ -46,7 +71,7 @@ class StdoutTee:
 
     def write(self, text: str) -> int:
         """Write to the console and, unless closed, to the file."""
-        _say(self._console, text)
+        super().write(text)
         if not self._file.closed:
             try:
                 self._file.write(text)
@@ -59,15 +84,9 @@ class StdoutTee:
             self._file.close()
         _say(self._console, f"The log file ends here: {error}\n")
 
-    def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of `lines`."""
-        for line in lines:
-            self.write(line)
-
     def flush(self) -> None:
         """Flush console and file."""
-        with contextlib.suppress(OSError, ValueError):
-            self._console.flush()
+        super().flush()
         if not self._file.closed:
             try:
                 self._file.flush()
@@ -108,6 +127,22 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
             setattr(sys, name, stream)
+
+
+@contextlib.contextmanager
+def safe_streams() -> Iterator[None]:
+    """Make standard output and error a `SafeStream` each, for bars, warnings and error lines."""
+    open_standard_streams()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        cast(TextIO, SafeStream(before[0])),
+        cast(TextIO, SafeStream(before[1])),
+    )
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        let_go_of_broken_streams()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..files import write_atomic
 from ..objective import average_samples
+from .identity import is_record
 
 FILE_NAME = "results.json"
 ECE_BINS = 15
@@ -121,6 +122,18 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def damage(results: Mapping[str, Any]) -> str:
+    """Why results cannot be those of any run; "" if they can."""
+    value = results.get("accuracy", "missing")
+    if type(value) not in (int, float) or not 0 <= value <= 100:  # also NaN
+        return f"its accuracy is {str(value)[:20]}"
+    if not isinstance(results.get("config"), str):
+        return "it has no configuration"
+    if not is_record(results.get("identity", {})):  # 0.1.0 wrote none
+        return "it does not say what was tested"
+    return ""
 
 
 def provenance() -> dict[str, Any]:

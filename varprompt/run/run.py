@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
+from ..errors import CheckpointError, ConfigError, DataError
 from .folder import RESULTS, drawn_seed, kept_seed, lock_run_folder
 from .identity import (
     PLACES,
@@ -19,11 +18,12 @@ from .identity import (
     compare,
     explain,
     explain_classes,
+    is_record,
     named,
     write_inventory,
 )
 from .log import tee_stdout
-from .results import provenance, read_results, write_results
+from .results import damage, provenance, read_results, write_results
 
 Difference = Callable[[str, str], list[str]]  # of two dumped configs: "KEY: old -> new"
 
@@ -103,7 +103,7 @@ class Run:
         if not file.is_file():
             return False
         results = read_results(self.folder) or {}
-        if wrong := _no_accuracy(results):
+        if wrong := damage(results):
             self.note(f"{file} is damaged ({wrong}): tested anew")
             return False
         recorded = _recorded(results)
@@ -166,10 +166,15 @@ class Run:
         Raises:
             ConfigError: it is of a run with another configuration, classes or weights.
             DataError: it is of one with other images.
+            CheckpointError: somebody has made it.
         """
         folder = file.parent.parent
-        recorded = state.get("identity")
-        recorded = recorded if isinstance(recorded, dict) else {}
+        recorded = state.get("identity", {})
+        kinds = {"config": str, "classnames": list}
+        if not is_record(recorded) or any(type(state[key]) is not kinds[key] for key in kinds):
+            raise CheckpointError(
+                f"{file} does not say of what run it is: move the folder away to train from scratch"
+            )
         if changes := self._config_changes(state["config"], recorded):
             raise ConfigError(
                 f"{folder} holds an unfinished run with another configuration "
@@ -233,13 +238,3 @@ def _class_names(
     if len(tested) != len(identity.class_names):  # some had no test images
         return {}
     return {"class_names": list(tested)}
-
-
-def _no_accuracy(results: Mapping[str, Any]) -> str:
-    """Why results have no accuracy; "" if they have one."""
-    value = results.get("accuracy", "missing")
-    if type(value) not in (int, float):
-        return f"its accuracy is {str(value)[:20]}"
-    if not (math.isfinite(value) and 0 <= value <= 100):
-        return f"its accuracy is {value}"
-    return ""

@@ -104,13 +104,7 @@ def _wrong_optimizer(state: Any, optimizer: Optimizer) -> Iterator[str]:
         yield f"its optimizer has other groups of parameters than {len(ours)}"
         return
     for theirs, own in zip(groups, ours, strict=True):
-        for key in own.keys() & theirs.keys() - _FREE_OPTIONS:
-            if theirs[key] != own[key]:
-                yield f"its optimizer's {key} is {brief(theirs[key])} instead of {own[key]}"
-        if theirs.get("params") != own["params"]:
-            yield "its optimizer is of other parameters"
-        if not _is_rate(theirs.get("lr")):
-            yield f"its optimizer's lr is {brief(theirs.get('lr'))}"
+        yield from _wrong_group(theirs, own)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     kept = state["state"]
     if not isinstance(kept, dict) or not set(kept) <= set(range(len(parameters))):
@@ -120,15 +114,38 @@ def _wrong_optimizer(state: Any, optimizer: Optimizer) -> Iterator[str]:
         yield from _wrong_values(values, tuple(parameters[number].shape))
 
 
+def _wrong_group(theirs: Any, own: dict[str, Any]) -> Iterator[str]:
+    if not isinstance(theirs, dict):
+        yield f"its optimizer has a group {brief(theirs)}"
+        return
+    for key in own.keys() & theirs.keys() - _FREE_OPTIONS:
+        if theirs[key] != own[key]:
+            yield f"its optimizer's {key} is {brief(theirs[key])} instead of {own[key]}"
+    if theirs.get("params") != own["params"]:
+        yield "its optimizer is of other parameters"
+    for key in ("lr", "initial_lr"):
+        if key in own and not _is_rate(theirs.get(key)):
+            yield f"its optimizer's {key} is {brief(theirs.get(key))}"
+    for key in ("capturable", "foreach", "fused"):
+        if type(theirs.get(key)) not in (bool, type(None)):
+            yield f"its optimizer's {key} is {brief(theirs[key])}"
+
+
 def _wrong_values(values: Any, shape: tuple[int, ...]) -> Iterator[str]:
     """What an optimizer keeps of one parameter is of its shape, or a single number."""
     if not isinstance(values, dict):
         yield f"its optimizer keeps {brief(values)} of a parameter"
         return
     for name, value in values.items():
-        if not isinstance(value, Tensor):
+        if name == "step":
+            if not (_is_number(value) or isinstance(value, Tensor) and value.dim() == 0):
+                yield f"its optimizer has counted {brief(value)} steps"
             continue
-        if tuple(value.shape) not in (shape, ()):
+        if value is None and name == "momentum_buffer":  # of SGD without momentum
+            continue
+        if not isinstance(value, Tensor):
+            yield f"its {name} is {brief(value)}"
+        elif tuple(value.shape) != shape:
             yield f"its {name} has the shape {tuple(value.shape)} where {shape} is needed"
         elif value.is_meta or not value.isfinite().all():
             yield f"its {name} has no finite numbers"
