@@ -4,11 +4,13 @@ Imports inside functions count, too: they hide a direction, they do not change i
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+BROAD = re.compile(r"except (Exception|BaseException)( as \w+)?:.*\n\s*(?P<then>.*)")
 FLOORS = (  # a part may import those of its own floor and of the floors before it
     {"errors", "checks", "console", "files"},
     {"ops", "towers", "images"},
@@ -128,3 +130,19 @@ def test_only_settings_and_the_command_line_know_dassl_and_yacs():
 
 def test_exceptions_are_needed():
     assert UPWARDS.keys() <= EDGES.keys() and not NEVER.keys() & UPWARDS.keys()
+
+
+def test_a_full_memory_is_taken_for_nothing_else():
+    """Who catches everything that a damaged file may raise passes that on."""
+    broad = 0
+    for folder in ("varprompt", "trainers", "datasets", "tools"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            text = file.read_text()
+            for found in BROAD.finditer(text):
+                broad += 1
+                before = text[: found.start()].rstrip().rpartition("except ")[2]
+                passed = found["then"].startswith(("pass_on_memory(", "raise", "if disk_failed("))
+                passed |= before.startswith("MemoryError:\n")
+                cleaning = "\n    raise" in text[found.start() : found.start() + 400]
+                assert passed or cleaning or file.name == "console.py", f"{file}: {found[0]}"
+    assert broad > 8

@@ -18,6 +18,7 @@ import train
 from trainers.base import PromptTrainer
 from varprompt import files
 from varprompt.images import content
+from varprompt.run.evaluate import Evaluator
 from varprompt.run.interrupt import EXIT_RESUMABLE
 from varprompt.towers.load import load_clip
 
@@ -116,6 +117,55 @@ def test_a_replaced_test_image_is_tested(root, tmp_path, capsys):
     assert after["identity"]["test_images"] != before["identity"]["test_images"]
     assert after["identity"]["train_images"] == before["identity"]["train_images"]
     assert "Already done" in run(arguments, capsys)[1]
+
+
+def test_a_training_image_replaced_meanwhile(root, tmp_path, capsys, monkeypatch):
+    """The result is of the image that the training began with."""
+    original = PromptTrainer.after_epoch
+
+    def replacing(self):
+        repaint(root / "pictures/train/sun/1.png")
+        original(self)
+
+    monkeypatch.setattr(PromptTrainer, "after_epoch", replacing)
+    arguments = command(root, tmp_path / "out", **SHORT)
+    assert run(arguments, capsys)[0] == 0
+    code, _, err = run(arguments, capsys)
+    assert code == 2 and "results of another run, the training images differ" in err
+
+
+def test_a_test_image_replaced_meanwhile(root, tmp_path, capsys, monkeypatch):
+    original = Evaluator.features
+
+    def replacing(self, loader):
+        features = original(self, loader)
+        repaint(root / "pictures/test/sun/1.png")
+        return features
+
+    arguments = command(root, tmp_path / "out", trainer="ZeroshotCLIP")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "features", replacing)
+        assert run(arguments, capsys)[0] == 0
+    before = results(tmp_path / "out")
+    assert "test images have changed since" in run(arguments, capsys)[1]
+    assert results(tmp_path / "out")["nll"] != before["nll"]
+
+
+def test_another_order_of_the_test_images(root, tmp_path, capsys):
+    """Renamed images are the same as long as their order is."""
+    arguments = command(root, tmp_path / "out", trainer="ZeroshotCLIP")
+    run(arguments, capsys)
+    folder = root / "pictures/test/sun"
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / f"photo-{path.name}")
+    assert "Already done" in run(arguments, capsys)[1]
+    repaint(folder / "photo-1.png")
+    target = (folder / "photo-1.png").rename(tmp_path / "aside.png")
+    (folder / "photo-1.png").symlink_to(target)
+    assert "tested anew" in run(arguments, capsys)[1]
+    assert "Already done" in run(arguments, capsys)[1]
+    repaint(target, "blue")  # the link and its name stay
+    assert "tested anew" in run(arguments, capsys)[1]
 
 
 def test_replaced_weights(root, tmp_path, capsys):
@@ -427,6 +477,19 @@ def test_best_val_on_the_test_images_is_said(root, tmp_path, capsys):
         assert code == 0, err
         assert results(tmp_path / name)["selected_on"] == selected
         assert ("ATTENTION: the validation images are the test images" in out) == (name == "test")
+
+
+def test_best_val_on_copies_of_the_test_images_is_said(root, tmp_path, capsys):
+    val, test = root / "pictures/val", root / "pictures/test"
+    shutil.rmtree(val)
+    for path in test.rglob("1.png"):
+        (val / path.parent.name).mkdir(parents=True)
+        shutil.copy(path, val / path.parent.name / "other-name.png")
+    options = SHORT | {"TEST__FINAL_MODEL": "best_val"}
+    code, out, err = run(command(root, tmp_path / "out", **options), capsys)
+    assert code == 0, err
+    assert "ATTENTION: the validation images are the test images" in out
+    assert results(tmp_path / "out")["selected_on"] == "test"
 
 
 def test_other_peoples_files_stay(root, tmp_path, capsys):

@@ -15,6 +15,7 @@ What is replaced of Dassl's TrainerX, and why:
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from varprompt.images.encode import view_loader
 from varprompt.images.loaders import derive_seed, end_workers
 from varprompt.objective import objective, predictive_log_prob
 from varprompt.run.guard import StepRecord
-from varprompt.run.identity import TEST, TRAIN
+from varprompt.run.identity import TEST, TRAIN, Identity
 from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
 
 from .data import selected_on
@@ -64,7 +65,7 @@ class PromptTrainer(SavedTrainer):
             ConfigError: TEST.FINAL_MODEL best_val without validation images.
         """
         self.mode = TRAIN
-        if selected_on(self.cfg, self.dm.dataset) == "test":
+        if selected_on(self.cfg, self.dm.dataset, self.hasher) == "test":
             self.note(
                 "ATTENTION: the validation images are the test images. TEST.FINAL_MODEL best_val "
                 "chooses the epoch by them, so that the accuracy is too high: do not compare it"
@@ -195,18 +196,27 @@ class PromptTrainer(SavedTrainer):
         if split == "val" and self.val_loader is None:
             split = "test"
         loader = self.val_loader if split == "val" else self.test_loader
+        # before the images are read: of one that is replaced meanwhile, the next start will know
+        identity = self.identity_of_results() if final else None
         figures = self.tester(self.predictor(), loader, split)
         for name, value in figures.items():
             if isinstance(value, float) and not name.startswith("perclass"):
                 self.write_scalar(f"{split}/{name}", value, self.epoch)
-        if final:
-            identity = identify(
-                self.cfg, self.dm.dataset, self.hasher, mode=self.mode, tested=True,
-                weights=self.weights_sha256,
-                checkpoint=self.checkpoint_sha256 if self.mode == TEST else "",
-            )  # fmt: skip
+        if identity:
             self.run.write_results({**figures, **self.describe(split)}, identity)
         return figures["accuracy"]
+
+    def identity_of_results(self) -> Identity:
+        """What the result is known by: what was trained on as it was then, what is tested now."""
+        now = identify(
+            self.cfg, self.dm.dataset, self.hasher, mode=self.mode, tested=True,
+            weights=self.weights_sha256,
+            checkpoint=self.checkpoint_sha256 if self.mode == TEST else "",
+        )  # fmt: skip
+        if self.mode == TEST:
+            return now
+        then = self.identity
+        return replace(now, images={**now.images, **then.images}, files=then.files)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """For TensorBoard, whose full disk is no reason to lose a run."""
@@ -228,7 +238,7 @@ class PromptTrainer(SavedTrainer):
             "bad_steps": self.bad_steps,
             "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
             "checkpoint_sha256": self.checkpoint_sha256,
-            "selected_on": selected_on(cfg, data) if self.mode == TRAIN else None,
+            "selected_on": selected_on(cfg, data, self.hasher) if self.mode == TRAIN else None,
             "resources": self.resources.record(),
             "config": cfg.dump(),
         }

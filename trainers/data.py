@@ -10,6 +10,7 @@ import numpy as np
 from dassl.data import DataManager
 
 from varprompt.errors import ConfigError
+from varprompt.images.content import ContentHasher
 from varprompt.images.read import ImageItems
 
 
@@ -53,8 +54,10 @@ def chooses_by_validation(cfg: Any) -> bool:
     return bool(cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST)
 
 
-def selected_on(cfg: Any, data: Any) -> str | None:
-    """Which images choose the epoch that is tested: "val", "test" if both are the same, None.
+def selected_on(cfg: Any, data: Any, hasher: ContentHasher) -> str | None:
+    """Which images choose the epoch that is tested: "val", "test" if those are among them, None.
+
+    Images are the same if their content is, whatever their names.
 
     Raises:
         ConfigError: validation images shall choose, and there are none.
@@ -67,5 +70,6 @@ def selected_on(cfg: Any, data: Any) -> str | None:
             f"{cfg.DATASET.NAME} has none here: add them (for your own images a folder val/), or "
             "use TEST.FINAL_MODEL last_step"
         )
-    same = {item.impath for item in data.val} == {item.impath for item in data.test}
-    return "test" if same else "val"
+    contents = (hasher.digests([item.impath for item in part]) for part in (data.val, data.test))
+    chosen_by, tested = map(set, contents)
+    return "test" if chosen_by >= tested or chosen_by <= tested else "val"

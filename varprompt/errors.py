@@ -1,5 +1,6 @@
 """The errors this project raises on bad input; everything else that escapes is a defect."""
 
+import errno
 import reprlib
 
 
@@ -40,6 +41,11 @@ def pass_on_memory(error: Exception, doing: str) -> None:
     """
     if out_of_memory(error):
         raise MemoryError(f"out of memory while {doing}") from error
+
+
+def disk_failed(error: BaseException) -> bool:
+    """Whether the disk does not answer; a damaged file may make zipfile seek to nowhere."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 class _Brief(reprlib.Repr):

@@ -6,7 +6,6 @@ needed, so its classes (all of ``torch.optim``) are read as inert placeholders a
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import pickle
@@ -18,7 +17,7 @@ from typing import IO, Any
 
 import torch
 
-from .errors import CheckpointError, pass_on_memory
+from .errors import CheckpointError, disk_failed, pass_on_memory
 
 _CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
@@ -160,8 +159,8 @@ def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]
             f"{names and f' ({names})'}, which are never unpickled"
         ) from error
     except Exception as error:  # a damaged file makes the reader raise anything
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # the disk does not answer; a damaged file makes zipfile seek to nowhere
+        if disk_failed(error):
+            raise
         pass_on_memory(error, f"reading {path}")
         known = isinstance(error, OSError | RuntimeError | ValueError)
         reason = str(error).partition(".")[0].strip()[:100] if known else ""

@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,3 +154,30 @@ def test_no_file(make, tmp_path):
         (tmp_path / "a.jpg").mkdir()
     with pytest.raises(DataError, match=r"a\.jpg: not a readable image"):
         read_rgb(str(tmp_path / "a.jpg"))
+
+
+def test_a_full_memory_is_no_fault_of_an_image(tmp_path, monkeypatch):
+    """Nor is Ctrl-C: whoever reads on after either would name image after image."""
+    path = tmp_path / "good.png"
+    path.write_bytes(encoded("PNG"))
+    item = SimpleNamespace(impath=str(path), label=0, domain=0)
+
+    def raises(error):
+        def transform(image):
+            raise error
+
+        return transform
+
+    full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+    for error, kind in ((MemoryError(), MemoryError), (full, MemoryError)):
+        with pytest.raises(kind, match="out of memory while transforming .*good.png"):
+            ImageItems(None, [item], raises(error))[0]
+    for error in (MemoryError(), KeyboardInterrupt()):
+        with monkeypatch.context() as patch:
+            patch.setattr("PIL.Image.Image.convert", lambda *_, e=error: raises(e)(None))
+            with pytest.raises(type(error)):
+                read_rgb(str(path))
+        with monkeypatch.context() as patch:
+            patch.setattr("PIL.Image.Image.getexif", lambda *_, e=error: raises(e)(None))
+            with pytest.raises(type(error)):
+                read_rgb(str(path), upright=True)

@@ -30,8 +30,8 @@ class Colour:
     def __init__(self, scale=5.0, similarity=0.1):
         self.scale, self.cosine = scale, similarity
 
-    def __call__(self, features):
-        return (self.scale * features).log_softmax(-1)
+    def samples(self, features):
+        return (self.scale * features).log_softmax(-1)[None]
 
     def similarity(self, features):
         return self.cosine

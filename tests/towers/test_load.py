@@ -446,3 +446,18 @@ def test_digest_is_of_the_values(tmp_path):
         digest.update(name.encode() + state[name].float().numpy().tobytes())
     loaded = load_clip("", str(tmp_path / "w.pt"), activation="quick_gelu")
     assert loaded.weights_sha256 == loaded.provenance.weights_sha256 == digest.hexdigest()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_weights_that_cannot_be_read_now(suffix, error, tmp_path, monkeypatch):
+    file = tmp_path / f"clip.{suffix}"
+    file.write_bytes(b"PK")
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("varprompt.files.read", fails)
+    monkeypatch.setattr("safetensors.safe_open", fails)
+    with pytest.raises(type(error)):
+        load_clip("embedded", str(file))

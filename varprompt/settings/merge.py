@@ -84,7 +84,8 @@ def difference(before: str, now: str) -> list[str]:
     new = _parse(now)
     try:
         old = _parse(before)
-    except Exception:  # a damaged file may hold anything
+    except Exception as error:  # a damaged file may hold anything
+        pass_on_memory(error, "reading a configuration")
         old = None
     old = _added_since() | dict(_leaves(old if isinstance(old, dict) else {}, new))
     new = _added_since() | dict(_leaves(new, new))

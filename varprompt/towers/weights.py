@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import files
-from ..errors import CheckpointError, ConfigError, pass_on_memory
+from ..errors import CheckpointError, ConfigError, disk_failed, pass_on_memory
 from .build import ACTIVATIONS, build_clip
 
 _ONLY_OPENAI = {"input_resolution", "context_length", "vocab_size"}  # entries of its archives
@@ -81,6 +81,8 @@ def read_weights(path: Path) -> Weights:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file makes the readers raise anything
+        if disk_failed(error):
+            raise
         pass_on_memory(error, f"reading {path}")
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is damaged or not a weight file: {text}") from error
