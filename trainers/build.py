@@ -73,8 +73,10 @@ class BuiltTrainer(TrainerX):
             ConfigError: everything that is wrong.
         """
         self.prompt_config = prompt_config(cfg, type(self))
+        own = f"TRAINER.{self.node}."
         for key in without_effect(cfg, type(self)):
-            self.note(f"{key} has no effect on {type(self).__name__}")
+            why = f" with POSTERIOR {self.prompt_config.posterior}" if own in key else ""
+            self.note(f"{key} has no effect on {type(self).__name__}{why}")
         if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
         if cfg.TRAIN.DETERMINISTIC:

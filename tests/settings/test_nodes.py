@@ -10,7 +10,7 @@ import trainers.baselines  # noqa: F401 - registers all trainers
 from varprompt.config import PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.settings.merge import merge_file, merge_pairs
-from varprompt.settings.nodes import extend_cfg, prompt_config
+from varprompt.settings.nodes import extend_cfg, prompt_config, without_effect
 
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -57,6 +57,25 @@ def test_what_trainers_read():
     assert coop.ctx_init == "a photo of a"
     cocoop = prompt_config(cfg, "CoCoOp")
     assert (cocoop.posterior, cocoop.conditional, cocoop.precision) == ("meta_net", True, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("posterior", "idle"),
+    [
+        ("gaussian", ["RANK"]),
+        ("fixed", ["RANK"]),
+        ("mixture", ["RANK"]),
+        ("low_rank", []),
+        ("delta", ["L", "LOGVAR_INIT", "L_TEST", "RANK", "SAMPLER", "TEST_SEED"]),
+    ],
+)
+@pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp"])
+def test_options_that_a_posterior_does_not_read(trainer, posterior, idle):
+    values = {"RANK": 8, "LOGVAR_INIT": -7.0, "L": 3, "L_TEST": 5, "TEST_SEED": 1}
+    values |= {"SAMPLER": "antithetic", "POSTERIOR": posterior, "KL_WEIGHT": 0.1}
+    cfg = make(*(x for k, v in values.items() for x in (f"TRAINER.VPT.{k}", v)))
+    assert sorted(without_effect(cfg, trainer)) == [f"TRAINER.VPT.{name}" for name in idle]
+    assert without_effect(make("TRAINER.VPT.POSTERIOR", posterior), trainer) == []
 
 
 def test_extending_keeps_what_is_there():

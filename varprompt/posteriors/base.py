@@ -61,12 +61,14 @@ class Posterior(nn.Module):
         sampler: a name in `varprompt.ops.SAMPLERS`, how noise is drawn.
         conditional_options: values of `conditional` that the family can be built for.
         kl_is_exact: whether `kl` is a closed form; the one of this class is a Monte Carlo estimate.
+        unread: fields of `PromptConfig` that the family does not read: whoever sets one is told.
     """
 
     conditional: bool = False
     sampler: str = "gaussian"
     conditional_options: tuple[bool, ...] = (False, True)
     kl_is_exact: bool = False
+    unread: tuple[str, ...] = ("rank",)
 
     def __init__(
         self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None

@@ -11,6 +11,7 @@ class DeltaPosterior(MeanPosterior):
     """A point mass at the mean: the loss is that of a maximum a posteriori estimate."""
 
     kl_is_exact = True
+    unread = ("rank", "logvar_init", "n_samples", "n_samples_test", "test_seed", "sampler")
 
     def noise_shape(self, n_samples: int, n_rows: int) -> None:
         """No noise."""

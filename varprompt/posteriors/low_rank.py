@@ -30,6 +30,8 @@ class LowRankPosterior(GaussianPosterior):
         rank: columns of U.
     """
 
+    unread = ()
+
     def __init__(
         self,
         rows: int,

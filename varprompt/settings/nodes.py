@@ -111,15 +111,19 @@ def learns(trainer: type[Declaration] | str) -> bool:
 
 
 def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
-    """Keys with another value than by default that `trainer` does not read."""
+    """Keys with another value than by default that `trainer`, or its posterior, does not read."""
     trainer = _class_of(trainer)
     own = f"TRAINER.{trainer.node}."
+    family = POSTERIORS.get(cfg.TRAINER.get(trainer.node, {}).get("POSTERIOR", ""))
+    keys = _keys(cfg, trainer) if family else {}
+    idle = {keys[field] for field in getattr(family, "unread", ()) if field in keys}
     read = {"TRAINER.NAME", *FOR_ALL, *trainer.also_reads}
     default = dict(leaves(default_tree()))
     return [
         key
         for key, value in leaves(cfg)
-        if key.startswith(("TRAINER.", *UNREAD)) and not key.startswith(own) and key not in read
+        if key in idle
+        or (key.startswith(("TRAINER.", *UNREAD)) and not key.startswith(own) and key not in read)
         if key not in default or default[key] != value
     ]
 
