@@ -370,6 +370,18 @@ def test_forgotten_data_is_said(shell):
     result = shell("vpt/base2new_train.sh", "dtd", "1")
     assert result.returncode == 2 and "say export DATA=/folder" in result.stderr
     assert shell("vpt/base2new_train.sh", "digits", "1").returncode == 0
+    table = shell("vpt/base2new_all.sh")  # once, not for each of the eleven
+    assert table.returncode == 2 and table.stderr.count("\n") == 1
+
+
+def test_a_place_for_data_that_cannot_be_made(shell):
+    shutil.rmtree(shell.root / "data")
+    (shell.root / "data").touch()  # as good as a clone without permission to write
+    result = shell("vpt/base2new_train.sh", "digits", "1")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"error: cannot make {shell.root}/data: set DATA and OUTPUT to folders of yours\n"
+    )
 
 
 def test_samples_that_have_no_effect_are_noted(shell):

@@ -33,7 +33,11 @@ run() {
     words=$(plan "$@")
     find_python
     cd "$root"
-    [[ -n ${DATA:-} ]] || mkdir -p data # the embedded data sets are made in it
+    # the embedded data sets are made in it
+    if [[ -z ${DATA:-} ]] && ! mkdir -p data 2>/dev/null; then
+        echo "error: cannot make $root/data: set DATA and OUTPUT to folders of yours" >&2
+        exit 2
+    fi
     [[ -z ${GPU:-} ]] || export CUDA_VISIBLE_DEVICES=$GPU
     eval "exec \"\$PYTHON_BIN\" train.py $words"
 }
