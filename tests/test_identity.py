@@ -246,7 +246,7 @@ def test_damaged_results_are_measured_again(accuracy, root, tmp_path, capsys):
 @pytest.mark.parametrize(
     "change",
     [
-        {"config": None}, {"config": ["TRAINER"]}, {"identity": None}, {"identity": []},
+        {"identity": None}, {"identity": []},
         {"identity": {"mode": "both"}}, {"identity": {"mode": "test", "test_images": None}},
         {"identity": {"mode": "test", "class_names": "sun"}},
     ],
@@ -259,6 +259,17 @@ def test_results_that_do_not_say_of_what_are_measured_again(change, root, tmp_pa
     code, out, err = run(arguments, capsys)
     assert code == 0 and "results.json is damaged (it " in out, err
     assert results(tmp_path / "out")["identity"] == before["identity"]
+
+
+@pytest.mark.parametrize("config", [None, ["TRAINER"]])
+def test_results_without_a_configuration_may_be_anybodys(config, root, tmp_path, capsys):
+    arguments = command(root, tmp_path / "out", trainer="ZeroshotCLIP")
+    file = tmp_path / "out/results.json"
+    file.parent.mkdir()
+    file.write_text(before := json.dumps({"accuracy": 81.2, "config": config}))
+    code, _, err = run(arguments, capsys)
+    assert code == 2 and "results of another configuration (it records none)" in err
+    assert file.read_text() == before
 
 
 def test_results_of_version_0_1_0(root, tmp_path, capsys):

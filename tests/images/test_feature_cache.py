@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -209,6 +210,19 @@ def test_features_that_are_not_finite_are_not_kept(read, folder):
 def test_weights_are_part_of_the_key(read):
     read(weights="w")
     assert read(weights="v")[1] is True
+
+
+def test_whether_images_are_turned_upright_is_part_of_the_key(tmp_path, folder):
+    """The same file is another picture in a data set that reads it as it is stored."""
+    file, exif = tmp_path / "phone.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.tri(16, dtype=np.uint8) * 255).save(file, exif=exif)
+    transform, found = T.Compose([T.Resize(8), T.CenterCrop(8), T.ToTensor()]), []
+    for upright in (False, True):
+        items = [SimpleNamespace(impath=str(file), label=0, domain=0, upright=upright)]
+        loader = DataLoader(ImageItems(None, items, transform), batch_size=1)
+        found.append(quiet_cache()[0].features(loader, lambda batch: batch.flatten(1)))
+    assert (found[0] != found[1]).any() and len(entries(folder)) == 2
 
 
 def test_random_transforms_are_not_cached(read, folder):

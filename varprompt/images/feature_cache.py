@@ -82,8 +82,9 @@ class FeatureCache:
         key, content = "", []
         if self.limit > 0 and is_deterministic(transform):
             content = self.hasher.digests(paths)
+            turned = [n for n, i in enumerate(items.data_source) if getattr(i, "upright", False)]
             key = _digest(
-                images=content, transform=_describe(transform),
+                images=content, turned=turned, transform=_describe(transform),
                 batch=loader.batch_size, versions=[FORMAT, *_versions()], **identity,
             )  # fmt: skip
         features = self.read(key, len(paths)) if key else None

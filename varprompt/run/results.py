@@ -129,8 +129,6 @@ def damage(results: Mapping[str, Any]) -> str:
     value = results.get("accuracy", "missing")
     if type(value) not in (int, float) or not 0 <= value <= 100:  # also NaN
         return f"its accuracy is {str(value)[:20]}"
-    if not isinstance(results.get("config"), str):
-        return "it has no configuration"
     if not is_record(results.get("identity", {})):  # 0.1.0 wrote none
         return "it does not say what was tested"
     return ""

@@ -107,6 +107,8 @@ class Run:
             self.note(f"{file} is damaged ({wrong}): tested anew")
             return False
         recorded = _recorded(results)
+        if not isinstance(results.get("config"), str):
+            raise self._of_another("the results of another configuration", "it records none")
         if changes := self._config_changes(results.get("config"), recorded):
             raise self._of_another("the results of another configuration", "; ".join(changes))
         seed = given_seed if given_seed >= 0 else drawn_seed(self.folder)
