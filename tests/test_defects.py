@@ -8,6 +8,7 @@ from helpers import NAMES, ROOT, build, command, images, make_pictures, noise, o
 from test_scripts import COMMANDS, Shell
 
 import train
+from trainers import data
 from varprompt.config import PromptConfig
 from varprompt.run.results import read_results
 from varprompt.run.store import model_file
@@ -160,3 +161,11 @@ def test_e9_no_more_workers_than_processors(root, tmp_path, capsys, monkeypatch)
     assert made.train_loader_x.num_workers == made.test_loader.num_workers == 2
     assert made.train_loader_x.persistent_workers and made.cfg.DATALOADER.NUM_WORKERS == 1000
     assert "2 data loader workers, one for each CPU" in capsys.readouterr().out
+
+
+def test_systems_that_do_not_say_which_cpus_are_ours(monkeypatch):
+    """As macOS and Windows."""
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    for found, n_cpus in ((None, 1), (3, 3)):
+        monkeypatch.setattr("os.cpu_count", lambda found=found: found)
+        assert data._n_cpus() == n_cpus

@@ -137,3 +137,12 @@ def test_stand_in_imports_nothing_it_may_not_need(tmp_path):
         "print('torch.utils.tensorboard' in sys.modules)",
     )
     assert lines[1:] == ["[]", "False"]
+
+
+@pytest.mark.parametrize("name", ["world", "paint", "sets", "which"])
+def test_nothing_but_dassl_becomes_importable(tmp_path, name):
+    """Where the stand-in is found, this project's own modules are not."""
+    code = "import importlib.util, sys; from varprompt.standin.which import ensure_dassl; "
+    code += f"ensure_dassl(); import dassl; sys.exit(bool(importlib.util.find_spec({name!r})))"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == 0
