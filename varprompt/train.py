@@ -99,6 +99,7 @@ def check_run(cfg: Any, args: argparse.Namespace) -> None:
     Raises:
         ConfigError: unknown trainer, data set or CLIP, options that do not fit.
     """
+    share_packages()  # who calls this alone has not done so
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
 
