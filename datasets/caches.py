@@ -66,6 +66,22 @@ def _load(path: str) -> object:
             return Unpickler(file).load()
     except DataError:
         raise
+    except MemoryError as error:
+        if not _has_room_for(path):
+            raise
+        raise DataError(f"{path}: a damaged cache (a length without end); delete it") from error
     except Exception as error:  # a damaged pickle may raise anything
         pass_on_memory(error, f"reading {path}")
         raise DataError(f"{path}: a damaged cache ({brief(error)}); delete it") from error
+
+
+def _has_room_for(path: str) -> bool:
+    """Whether the memory holds what a true cache of this size needs: else it is not at fault.
+
+    A damaged length asks for more than any memory has.
+    """
+    try:
+        bytearray(10 * os.path.getsize(path))
+    except MemoryError:
+        return False
+    return True
