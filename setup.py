@@ -20,4 +20,5 @@ def packages() -> list[str]:
 
 
 DATA = ["py.typed", "*.yaml", "*.csv", "*.json", "*.npz", "*.safetensors", "*.md", "*.txt"]
+DATA += ["*.css", "*.js"]
 setup(packages=packages(), package_dir=MAPPED, package_data={"": DATA})

@@ -224,7 +224,7 @@ KEYS = {
     "n_correct", "per_class", "split", "trainer", "dataset", "subsample_classes", "shots", "seed",
     "backbone", "weights_sha256", "checkpoint_epoch", "checkpoint_sha256", "config", "date",
     "versions", "git_commit", "bad_steps", "identity", "resources", "selected_on",
-    "ece_if_calibrated", "accuracy_mc_error",
+    "ece_if_calibrated", "accuracy_mc_error", "reliability",
 }  # fmt: skip
 
 

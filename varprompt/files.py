@@ -1,7 +1,8 @@
-"""Checkpoint files: written whole or not at all, read without running code from them.
+"""Files: written whole or not at all; checkpoints are read without running code from them.
 
 CoOp's files hold, besides tensors, a pickled scheduler with its optimizer. Nothing of it is
 needed, so its classes (all of ``torch.optim``) are read as inert placeholders and then dropped.
+torch is imported where a checkpoint is: who writes a text need not wait for it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 from typing import IO, Any
-
-import torch
 
 from .errors import CheckpointError, disk_failed, pass_on_memory
 
@@ -76,6 +75,8 @@ def write(
         CheckpointError: `state` holds an object that the safe ``torch.load`` refuses.
         OSError: the disk is full or read-only.
     """
+    import torch
+
     content = io.BytesIO()  # torch's own writer hides why it could not write to a file
     torch.save(state, content)
 
@@ -125,6 +126,8 @@ def _plain_dict(*args: Any) -> dict[Any, Any]:
 
 def _placeholders(file: IO[bytes]) -> dict[str, Any]:
     """What to use for the classes a file names that ``torch.load`` does not know."""
+    import torch
+
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
     except Exception as error:  # damaged, or of torch's oldest form: loading it says what is wrong
@@ -147,6 +150,8 @@ def _has_placeholder(value: Any) -> bool:
 
 
 def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]) -> Any:
+    import torch
+
     allowed: list[Any] = [(stand_in, name) for name, stand_in in placeholders.items()]
     try:
         _check_sums(file)

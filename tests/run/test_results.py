@@ -43,6 +43,27 @@ def test_summary_over_batches():
         assert found["per_class"][str(label)]["accuracy"] == pytest.approx(
             100 * mine.float().mean().item()
         )
+    matrix = torch.zeros(7, 7, dtype=torch.long)
+    for label, row in found["per_class"].items():
+        for predicted, count in row["predicted"].items():
+            matrix[int(label), int(predicted)] = count
+    pairs = 7 * labels + log_prob.argmax(-1)
+    assert matrix.equal(pairs.bincount(minlength=49).view(7, 7))
+
+
+def test_reliability_adds_up_to_accuracy_and_ece():
+    log_prob, labels = batch(203, 5, seed=3)
+    tally = Tally()
+    tally.update(log_prob[None], labels)
+    found = tally.summary(list("abcde"))
+    points = found["reliability"]
+    assert [p["low"] for p in points] == sorted({p["low"] for p in points}) and len(points) > 5
+    assert all(p["low"] < p["confidence"] <= p["high"] for p in points)
+    assert sum(p["count"] for p in points) == 203
+    hits = sum(p["count"] * p["accuracy"] for p in points)
+    assert hits / 203 == pytest.approx(found["accuracy"])
+    gaps = sum(p["count"] * abs(p["accuracy"] - p["confidence"]) for p in points)
+    assert gaps / 203 == pytest.approx(found["ece"])
 
 
 def test_monte_carlo_error_is_the_jackknifes():

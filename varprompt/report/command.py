@@ -2,6 +2,7 @@
 
     python report.py output                        the tables, on the screen
     python report.py output --write tables         as Markdown, CSV, LaTeX and PNG in tables/
+    python report.py output --html report.html     as one web page, with figures by class
 
 Runs are found by CoOp's folder layout, whoever wrote them: this project, CoOp, CoCoOp, MaPLe or the
 authors' VPT code. Their results.json is read, or else their log.txt. In any other folder a
@@ -42,6 +43,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     new.add_argument("--write", metavar="FOLDER", help="write all formats and the figures there")
     new.add_argument(
+        "--html", metavar="FILE", type=Path,
+        help="write one page that needs no network: tables that sort, figures, accuracy by class, "
+        "reliability, confusions, what is missing, links to the runs",
+    )  # fmt: skip
+    new.add_argument(
         "--tables", nargs="+", choices=NAMES, help="default: all for which there are runs"
     )
     new.add_argument(
@@ -81,14 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     latex = partial(to_latex, long=args.longtable)
     for table in tables:
         table.notes += found.note()
-    if args.write:
-        from .figures import write_figures
-
-        folder = Path(args.write)
-        for path in [*write_all(tables, folder, found, args.longtable)]:
-            say(printable(path))
-        for path in write_figures(tables, folder):
-            say(printable(path))
+    write(args, tables, found)
     on_screen = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_screen else None
     printed: dict[str, Callable[[Table], str]] = {
@@ -98,6 +97,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     for table in tables:
         out(printed[args.format](table))
     return 0
+
+
+def write(args: argparse.Namespace, tables: list[Table], found: Found) -> None:
+    """The files that were asked for; their names go to standard error.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    written: list[Path] = []
+    if args.write:
+        from .figures import write_figures
+
+        folder = Path(args.write)
+        written += write_all(tables, folder, found, args.longtable)
+        written += write_figures(tables, folder)
+    if args.html:
+        from ..files import write_atomic
+        from .page.build import to_html
+
+        page = to_html(tables, found, args.html, args.seeds).encode(errors="backslashreplace")
+        write_atomic(args.html, lambda file: file.write(page))
+        written.append(args.html)
+    for path in written:
+        say(printable(path))
 
 
 def write_all(tables: list[Table], folder: Path, found: Found, long: bool = False) -> list[Path]:

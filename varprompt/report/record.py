@@ -18,6 +18,7 @@ from typing import Any
 
 from ..console import printable
 from ..errors import brief
+from .detail import Detail, detail_of
 from .recorded import flat, name_of, of_a_method, path, place, title
 
 RESULTS = "results.json"
@@ -92,6 +93,7 @@ class Record:
     data: Data = Data()
     selected_on_test: bool = False  # the epoch was chosen on the test images
     options: Mapping[str, str] = field(default_factory=dict)  # but for data, seed and machine
+    detail: Detail = Detail()
 
     @property
     def settings(self) -> str:
@@ -135,6 +137,7 @@ def read_record(file: str) -> Record:
         ),
         selected_on_test=content.get("selected_on") == "test",
         options=of_a_method(config),
+        detail=detail_of(content),
     )
 
 

@@ -56,16 +56,25 @@ class Tally:
         jackknife (Efron and Stein 1981): how far another TEST_SEED may be expected to take it. It
         supposes independent draws; None without any. `ece_if_calibrated` is what a perfectly
         calibrated classifier with these confidences would read as `ece`: on few images, far from 0.
+        `per_class` also counts how often each class was predicted for the images of a class (by
+        label: a row of the confusion matrix without its zeros); for `reliability` see there.
         """
         rows = torch.cat(self._rows).double()
         labels, predicted, confidence, of_label = rows.unbind(1)
         correct = (labels == predicted).double()
         per_class = {}  # by label: two classes may have one name
         for label, name in enumerate(classnames):
-            mine = correct[labels == label]
-            if len(mine):
-                accuracy = 100 * mine.mean().item()
-                per_class[str(label)] = {"name": name, "accuracy": accuracy, "total": len(mine)}
+            mine = labels == label
+            if mine.any():
+                found, counts = predicted[mine].long().unique(return_counts=True)
+                per_class[str(label)] = {
+                    "name": name,
+                    "accuracy": 100 * correct[mine].mean().item(),
+                    "total": int(mine.sum()),
+                    "predicted": {
+                        str(i): int(counts[i]) for i in counts.nonzero().flatten().tolist()
+                    },
+                }
         return {
             "accuracy": 100 * correct.mean().item(),
             "nll": -of_label.mean().item(),
@@ -75,6 +84,7 @@ class Tally:
             "n_total": len(rows),
             "n_correct": int(correct.sum()),
             "per_class": per_class,
+            "reliability": reliability(confidence, correct),
         }
 
     def _monte_carlo_error(self, n_images: int) -> float | None:
@@ -87,10 +97,40 @@ class Tally:
 
 def calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS) -> float:
     """Expected calibration error in [0, 1] from confidences and 0/1 correctness, `(N,)` each."""
-    index = (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1  # bins (a, b]
     gaps = torch.zeros(n_bins, dtype=torch.float64)
-    gaps.index_add_(0, index, (confidence - correct).double())
+    gaps.index_add_(0, _bins(confidence, n_bins), (confidence - correct).double())
     return (gaps.abs().sum() / len(confidence)).item()
+
+
+def reliability(
+    confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS
+) -> list[dict[str, float]]:
+    """The points of a reliability diagram: a dict for each bin that is not empty, in order.
+
+    It has the limits `low` and `high` of the bin, the number `count` of its images, and their mean
+    `confidence` and `accuracy`; all but the number in percent.
+
+    Args:
+        confidence: in the predicted class, in [0, 1], `(N,)`.
+        correct: 0 or 1, `(N,)`.
+        n_bins: bins of equal width, those of the ECE.
+    """
+    index, points = _bins(confidence, n_bins), []
+    for i in index.unique().tolist():
+        mine = index == i
+        points.append({
+            "low": 100 * i / n_bins,
+            "high": 100 * (i + 1) / n_bins,
+            "count": int(mine.sum()),
+            "confidence": 100 * confidence[mine].mean().item(),
+            "accuracy": 100 * correct[mine].mean().item(),
+        })  # fmt: skip
+    return points
+
+
+def _bins(confidence: Tensor, n_bins: int) -> Tensor:
+    """In which of the bins (a, b] of equal width each confidence lies, from 0."""
+    return (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1
 
 
 def ece_if_calibrated(confidence: Tensor, n_draws: int = 200) -> dict[str, float]:
