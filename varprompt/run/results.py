@@ -71,9 +71,7 @@ class Tally:
                     "name": name,
                     "accuracy": 100 * correct[mine].mean().item(),
                     "total": int(mine.sum()),
-                    "predicted": {
-                        str(i): int(counts[i]) for i in counts.nonzero().flatten().tolist()
-                    },
+                    "predicted": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True)),
                 }
         return {
             "accuracy": 100 * correct.mean().item(),
