@@ -221,7 +221,7 @@ def test_bound_of_the_error_of_a_calibrated_classifier(sharpness, n_images):
     """Labels are drawn from the predicted probabilities themselves."""
     import torch
 
-    from varprompt.run.results import calibration_error
+    from varprompt.uncertainty import ece
 
     generator = torch.Generator().manual_seed(0)
     errors, accuracies = [], []
@@ -230,7 +230,7 @@ def test_bound_of_the_error_of_a_calibrated_classifier(sharpness, n_images):
         confidence, predicted = logits.softmax(1).max(1)
         labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
         correct = (labels == predicted).double()
-        errors.append(100 * calibration_error(confidence, correct))
+        errors.append(100 * ece(confidence, correct).item())
         accuracies.append(100 * correct.mean().item())
     bound = expected_ece(sum(accuracies) / len(accuracies), n_images)
     assert bound / 3 < sum(errors) / len(errors) < bound

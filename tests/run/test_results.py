@@ -9,8 +9,6 @@ import torch
 
 from varprompt.run.results import (
     Tally,
-    calibration_error,
-    ece_if_calibrated,
     provenance,
     read_results,
     write_results,
@@ -87,27 +85,6 @@ def test_monte_carlo_error_is_the_jackknifes():
     assert alone.summary(list("abcd"))["accuracy_mc_error"] is None
 
 
-def test_ece_of_a_calibrated_classifier_is_that_of_drawn_hits():
-    """The mean over draws, against drawing here; it goes to 0 with the number of images."""
-    confidence = torch.linspace(0.4, 1, 136, dtype=torch.float64)
-    found = ece_if_calibrated(confidence)
-    generator = torch.Generator().manual_seed(7)
-    eces = [
-        100
-        * reference.calibration_error(
-            confidence.tolist(),
-            (torch.rand(136, generator=generator, dtype=torch.float64) < confidence).tolist(),
-        )
-        for _ in range(200)
-    ]
-    mean = sum(eces) / 200
-    spread = math.sqrt(sum((e - mean) ** 2 for e in eces) / 199 / 200)
-    assert abs(found["mean"] - mean) < 6 * spread
-    assert 5 < found["low"] < found["mean"] < found["high"] < 20
-    assert ece_if_calibrated(confidence.repeat(100))["mean"] < 1.2
-    assert ece_if_calibrated(torch.ones(50))["high"] == 0
-
-
 def test_classes_without_images_are_left_out():
     tally = Tally()
     tally.update(torch.zeros(1, 2, 3).log_softmax(-1), torch.tensor([0, 2]))
@@ -127,33 +104,6 @@ def test_names_that_are_no_text(tmp_path):
     name = b"caf\xe9".decode(errors="surrogateescape")
     write_results(tmp_path, {"name": name})
     assert read_results(tmp_path)["name"] == name
-
-
-# ECE in percent of 500 confidences by torchmetrics 1.9.0, MulticlassCalibrationError(n_bins=15,
-# norm="l1") on `batch(500, C, seed)`, 2026-11
-TORCHMETRICS = {(2, 0): 34.657931, (5, 1): 55.177265, (100, 2): 42.984223}
-
-
-@pytest.mark.parametrize(("n_classes", "seed"), TORCHMETRICS)
-def test_calibration_error_is_that_of_torchmetrics(n_classes, seed):
-    log_prob, labels = batch(500, n_classes, seed)
-    confidence, predicted = log_prob.exp().max(-1)
-    got = 100 * calibration_error(confidence, (predicted == labels).float())
-    assert got == pytest.approx(TORCHMETRICS[n_classes, seed], abs=2e-4)
-
-
-def test_calibration_error_at_the_edges():
-    ones = torch.ones(4)
-    assert calibration_error(ones, ones) == 0
-    assert calibration_error(ones, 0 * ones) == 1
-    assert calibration_error(0 * ones, ones) == 1
-    assert calibration_error(torch.tensor([0.2, 0.2]), torch.tensor([1.0, 0.0])) == pytest.approx(
-        0.3
-    )
-    together = torch.tensor([0.2, 0.19])  # bins are (a, b]: the edge belongs to the lower one
-    assert calibration_error(together, torch.tensor([1.0, 0.0])) == pytest.approx(0.305)
-    nearly = torch.tensor([1 + 1e-7])  # exp of a rounded log-probability
-    assert calibration_error(nearly, torch.ones(1)) == pytest.approx(0, abs=1e-6)
 
 
 def test_file(tmp_path):

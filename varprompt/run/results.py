@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from ..files import write_atomic
 from ..objective import average_samples
+from ..uncertainty import ece, ece_if_calibrated, jackknife_error, reliability_points
 from .identity import is_record
 
 FILE_NAME = "results.json"
-ECE_BINS = 15
 _PACKAGES = ("torch", "torchvision", "clip-anytorch", "numpy", "pillow", "yacs")
 
 
@@ -76,73 +75,19 @@ class Tally:
         return {
             "accuracy": 100 * correct.mean().item(),
             "nll": -of_label.mean().item(),
-            "ece": 100 * calibration_error(confidence, correct),
+            "ece": 100 * ece(confidence, correct).item(),
             "ece_if_calibrated": ece_if_calibrated(confidence),
             "accuracy_mc_error": self._monte_carlo_error(len(rows)),
             "n_total": len(rows),
             "n_correct": int(correct.sum()),
             "per_class": per_class,
-            "reliability": reliability(confidence, correct),
+            "reliability": reliability_points(confidence, correct),
         }
 
     def _monte_carlo_error(self, n_images: int) -> float | None:
         if not self._left_out:
             return None
-        accuracies = 100 * torch.stack(self._left_out).sum(0) / n_images  # (L,)
-        n_samples = len(accuracies)
-        return math.sqrt((n_samples - 1) * accuracies.var(correction=0).item())
-
-
-def calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS) -> float:
-    """Expected calibration error in [0, 1] from confidences and 0/1 correctness, `(N,)` each."""
-    gaps = torch.zeros(n_bins, dtype=torch.float64)
-    gaps.index_add_(0, _bins(confidence, n_bins), (confidence - correct).double())
-    return (gaps.abs().sum() / len(confidence)).item()
-
-
-def reliability(
-    confidence: Tensor, correct: Tensor, n_bins: int = ECE_BINS
-) -> list[dict[str, float]]:
-    """The points of a reliability diagram: a dict for each bin that is not empty, in order.
-
-    It has the limits `low` and `high` of the bin, the number `count` of its images, and their mean
-    `confidence` and `accuracy`; all but the number in percent.
-
-    Args:
-        confidence: in the predicted class, in [0, 1], `(N,)`.
-        correct: 0 or 1, `(N,)`.
-        n_bins: bins of equal width, those of the ECE.
-    """
-    index, points = _bins(confidence, n_bins), []
-    for i in index.unique().tolist():
-        mine = index == i
-        points.append({
-            "low": 100 * i / n_bins,
-            "high": 100 * (i + 1) / n_bins,
-            "count": int(mine.sum()),
-            "confidence": 100 * confidence[mine].mean().item(),
-            "accuracy": 100 * correct[mine].mean().item(),
-        })  # fmt: skip
-    return points
-
-
-def _bins(confidence: Tensor, n_bins: int) -> Tensor:
-    """In which of the bins (a, b] of equal width each confidence lies, from 0."""
-    return (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1
-
-
-def ece_if_calibrated(confidence: Tensor, n_draws: int = 200) -> dict[str, float]:
-    """The ECE in percent if every prediction were right with the probability that it claims.
-
-    Mean and the middle 95 % (`low`, `high`) over `n_draws` draws of which predictions are right,
-    the same draws for the same number of images.
-    """
-    generator = torch.Generator().manual_seed(0)
-    uniform = torch.rand(n_draws, len(confidence), generator=generator, dtype=torch.float64)
-    draws = (uniform < confidence).double()
-    eces = torch.tensor([100 * calibration_error(confidence, hits) for hits in draws])
-    low, high = eces.quantile(torch.tensor([0.025, 0.975])).tolist()
-    return {"mean": eces.mean().item(), "low": low, "high": high}
+        return jackknife_error(100 * torch.stack(self._left_out).sum(0) / n_images)  # of (L,)
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any]) -> None:
