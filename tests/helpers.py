@@ -3,6 +3,7 @@
 import copy
 import functools
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 import reference
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from varprompt.model import PromptedCLIP
 from varprompt.objective import ObjectiveConfig, kl_scale, objective
@@ -93,6 +96,36 @@ def textbook(model, config, x, labels, eps, names=NAMES, clip=None):
 def error(got, want):
     """Largest difference relative to the largest value."""
     return ((got.double() - want.double()).abs().max() / want.abs().max().clamp(min=1e-30)).item()
+
+
+class Live(TorchDispatchMode):
+    """Bytes of tensors made and still alive, and their peak."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        given = {t.untyped_storage()._cdata for t in tree_leaves(args) if torch.is_tensor(t)}
+        for storage in (t.untyped_storage() for t in tree_leaves(out) if torch.is_tensor(t)):
+            if storage._cdata not in self.alive and storage._cdata not in given:
+                self.alive[storage._cdata] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._freed, storage._cdata)
+        return out
+
+    def _freed(self, key):
+        self.now -= self.alive.pop(key)
+
+
+def value_and_gradient(function, ctx):
+    """Features and the gradient of a weighted sum of them with respect to the contexts."""
+    features = function(ctx)
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(features.shape, generator=generator).to(features.dtype)
+    return features.detach(), torch.autograd.grad((features * weights).sum(), ctx)[0]
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,12 +17,18 @@ from varprompt.towers import openai_clip as clip
 CLIP, LayerNorm = clip.model.CLIP, clip.model.LayerNorm
 
 
-def encode_prompt(clip_model, embeddings, n_tokens):
-    """Text feature (E,) of one padded prompt (T, D) whose end token is its n_tokens-th."""
+def encode_prompt(clip_model, embeddings, n_tokens, deep=(), unit_norm=True):
+    """Text feature (E,) of one padded prompt (T, D) whose end token is its n_tokens-th.
+
+    Prompts `deep` (N, D) each stand behind the start token of the layers from the second on.
+    """
     x = embeddings + clip_model.positional_embedding
-    x = clip_model.transformer(x[:, None])[:, 0]
+    for i, block in enumerate(clip_model.transformer.resblocks):
+        if 0 < i <= len(deep):
+            x = torch.cat([x[:1], deep[i - 1], x[1 + len(deep[i - 1]) :]])
+        x = block(x[:, None])[:, 0]
     x = clip_model.ln_final(x)[n_tokens - 1] @ clip_model.text_projection
-    return x / x.norm()
+    return x / x.norm() if unit_norm else x
 
 
 def prompt(clip_model, context, name, position="end"):
@@ -44,13 +50,14 @@ def prompt(clip_model, context, name, position="end"):
     return torch.cat(order), int(ids.argmax()) + 1
 
 
-def text_features(clip_model, contexts, names, position="end"):
-    """Features (S, C, E) for contexts (S, M, D) or (S, C, M, D)."""
+def text_features(clip_model, contexts, names, position="end", deep=None):
+    """Features (S, C, E) for contexts (S, M, D) or (S, C, M, D), and deep (J - 1, S, N, D)."""
     rows = []
-    for sample in contexts:
+    for i, sample in enumerate(contexts):
         per_class = sample if sample.dim() == 3 else [sample] * len(names)
+        below = () if deep is None else deep[:, i]
         rows.append(torch.stack([
-            encode_prompt(clip_model, *prompt(clip_model, context, name, position))
+            encode_prompt(clip_model, *prompt(clip_model, context, name, position), below)
             for context, name in zip(per_class, names, strict=True)
         ]))  # fmt: skip
     return torch.stack(rows)
@@ -60,6 +67,21 @@ def image_features(clip_model, images):
     """Unit-norm features (B, E)."""
     features = clip_model.encode_image(images)
     return features / features.norm(dim=-1, keepdim=True)
+
+
+def prompted_image_feature(clip_model, image, prompts):
+    """Feature (E,) of an image (3, H, W) with prompts (J, N, V) behind the tokens of the ViT."""
+    tower = clip_model.visual
+    patches = tower.conv1(image[None]).flatten(2)[0].T
+    x = torch.cat([tower.class_embedding[None], patches]) + tower.positional_embedding
+    n_patches = len(x)
+    x = tower.ln_pre(torch.cat([x, prompts[0]]))
+    for i, block in enumerate(tower.transformer.resblocks):
+        if 0 < i < len(prompts):
+            x = torch.cat([x[:n_patches], prompts[i]])
+        x = block(x[:, None])[:, 0]
+    x = tower.ln_post(x[0]) @ tower.proj
+    return x / x.norm()
 
 
 def mlp(values, name, x, activation):
@@ -169,13 +191,13 @@ def double(clip_model):
 
 def random_clip(
     *, embed=24, image=32, patch=16, vision_width=64, width=64, layers=3, context_length=77,
-    resnet=False, seed=0,
+    resnet=False, vision_layers=2, seed=0,
 ):  # fmt: skip
     """A small CLIP with random weights, scaled up so that prompts differ (mean cosine 0.7).
 
     Not more: with blocks doubled, float32 alone is 1.4e-5 off in gradients.
     """
-    vision_layers = (1, 1, 1, 1) if resnet else 2
+    vision_layers = (1, 1, 1, 1) if resnet else vision_layers
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(

@@ -2,14 +2,11 @@
 
 import copy
 import os
-import weakref
 
 import pytest
 import reference
 import torch
-from helpers import NAMES, error, small_clip, textbook_clip
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from helpers import NAMES, Live, error, small_clip, textbook_clip, value_and_gradient
 from torch.utils.flop_counter import FlopCounterMode
 
 from varprompt.towers import text
@@ -25,41 +22,11 @@ MANY = [f"{a} {b}" for a in NAMES for b in [*NAMES, "tit", "Xenops minutus"]]
 AMPLE = 1 << 40
 
 
-class Live(TorchDispatchMode):
-    """Bytes of tensors made and still alive, and their peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.alive, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in tree_leaves(args) if torch.is_tensor(t)}
-        for storage in (t.untyped_storage() for t in tree_leaves(out) if torch.is_tensor(t)):
-            if storage._cdata not in self.alive and storage._cdata not in given:
-                self.alive[storage._cdata] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._freed, storage._cdata)
-        return out
-
-    def _freed(self, key):
-        self.now -= self.alive.pop(key)
-
-
 def contexts(n_samples, n_ctx, n_classes=None, seed=0):
     """Contexts (S, M, D), or (S, C, M, D), as wide as embeddings."""
     shape = (n_samples, n_ctx) if n_classes is None else (n_samples, n_classes, n_ctx)
     generator = torch.Generator().manual_seed(seed)
     return (0.05 * torch.randn(*shape, WIDTH, generator=generator)).requires_grad_()
-
-
-def value_and_gradient(function, ctx):
-    """Features and the gradient of a weighted sum of them with respect to the contexts."""
-    features = function(ctx)
-    generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(features.shape, generator=generator).to(features.dtype)
-    return features.detach(), torch.autograd.grad((features * weights).sum(), ctx)[0]
 
 
 def compare(encoder, tokens, ctx, names, position, **options):
@@ -317,3 +284,51 @@ def test_the_budget_follows_the_device_and_can_be_fixed(monkeypatch):
     assert asked == ["cpu", "meta"]
     encoder.mem_budget = 1 << 40
     assert encoder.resolved_budget == 1 << 40 and encoder._chunk(3, tokens) == (3, tokens.n_tiles)
+
+
+@pytest.mark.parametrize("budget", [AMPLE, 1])
+@pytest.mark.parametrize(("depth", "n_ctx", "n_deep"), [(2, 1, 1), (3, 4, 4), (3, 5, 2)])
+def test_deep_prompts(depth, n_ctx, n_deep, budget):
+    """In front of layers 2 to J the first tokens of the context are replaced, the others stay."""
+    clip_model, n_samples = small_clip(**OPTIONS), 3
+    ctx = contexts(depth * n_samples, max(n_ctx, n_deep)).detach().unflatten(0, (depth, n_samples))
+    every = ctx.clone().requires_grad_()
+    encoder, tokens = FrozenTextEncoder(clip_model, budget), class_tokens(clip_model, NAMES, n_ctx)
+    got = value_and_gradient(lambda e: encoder(e[0], tokens, e[1:, :, :n_deep]), every)
+    textbook = textbook_clip(**OPTIONS)
+    want = value_and_gradient(
+        lambda e: reference.text_features(textbook, e[0], NAMES, deep=e[1:, :, :n_deep]),
+        ctx.double().requires_grad_(),
+    )
+    assert max(error(g, w) for g, w in zip(got, want, strict=True)) < TOLERANCE
+
+
+def test_deep_prompts_alone_may_be_learned():
+    clip_model, learned = small_clip(**OPTIONS), contexts(1, 2)
+    tokens = class_tokens(clip_model, MANY, 2)
+    encoder = FrozenTextEncoder(clip_model, 1)  # in chunks, which are computed again
+    with torch.enable_grad():
+        encoder(torch.zeros(1, 2, WIDTH), tokens, learned[None]).sum().backward()
+    assert encoder._chunk(1, tokens)[1] < tokens.n_tiles and learned.grad.abs().max() > 0
+
+
+def test_deep_prompts_that_do_not_fit():
+    clip_model, ctx = small_clip(**OPTIONS), contexts(2, 4).detach()
+    encoder = FrozenTextEncoder(clip_model, AMPLE)
+    deep = torch.zeros(1, 2, 4, WIDTH)
+    for position in ("middle", "front"):
+        with pytest.raises(ValueError, match="4 deep prompts replace context tokens"):
+            encoder(ctx, class_tokens(clip_model, NAMES, 4, position=position), deep)
+    tokens = class_tokens(clip_model, NAMES, 4)
+    for wrong in (deep.expand(LAYERS, -1, -1, -1), deep.expand(-1, 2, -1, -1)[:, :1]):
+        with pytest.raises(ValueError, match="do not fit 2 contexts and a tower of 3 layers"):
+            encoder(ctx, tokens, wrong)
+
+
+def test_features_as_the_projection_leaves_them():
+    clip_model, ctx = small_clip(**OPTIONS), contexts(2, 3).detach()
+    encoder, tokens = FrozenTextEncoder(clip_model, AMPLE), class_tokens(clip_model, NAMES, 3)
+    raw = encoder(ctx, tokens, unit_norm=False)
+    assert error(torch.nn.functional.normalize(raw, dim=-1), encoder(ctx, tokens)) < 1e-6
+    length = raw.norm(dim=-1)
+    assert (length.max() - length.min()) / length.mean() > 0.01

@@ -1,4 +1,4 @@
-"""One layer of CLIP's text tower, taken apart, and what a tower must be for that to be right."""
+"""One layer of CLIP's transformers, taken apart, and what they must be for that to be right."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from ..errors import ConfigError
 
 _PARTS = {"ln_1", "attn", "ln_2", "mlp"}  # of a block
 _MLP = ["c_fc", "gelu", "c_proj"]
+_VIT = (
+    "conv1", "class_embedding", "positional_embedding", "ln_pre", "transformer", "ln_post", "proj",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,48 @@ ACTIVATIONS = {
 
 
 def check_tower(clip_model: Any) -> Activation:
-    """See whether the fast path computes what the tower itself would; return its activation.
+    """See whether the fast path computes what the text tower itself would; return its activation.
 
     Raises:
         ConfigError: it would not; lists every reason.
     """
     blocks = clip_model.transformer.resblocks
+    problems = []
+    if not all(_is_causal(getattr(block, "attn_mask", None), clip_model) for block in blocks):
+        problems.append("its attention is not causal (a token must see itself and those before it)")
+    return _check_blocks(blocks, problems, "the text tower of this CLIP is not supported")
+
+
+def check_image_tower(clip_model: Any) -> Activation:
+    """The same of the image tower, which must be a vision transformer for prompts to stand in.
+
+    Raises:
+        ConfigError: it is none, or has other layers than CLIP's.
+    """
+    tower, refused = clip_model.visual, "visual prompts are not possible"
+    missing = [name for name in _VIT if not hasattr(tower, name)]
+    if missing:
+        raise ConfigError(
+            f"{refused}: they stand among the tokens of a vision transformer, and the image tower "
+            f"of this CLIP, {type(tower).__name__}, lacks {', '.join(missing)}; choose a ViT "
+            "(MODEL.BACKBONE.NAME), or a trainer that prompts the text tower only"
+        )
+    blocks, problems = tower.transformer.resblocks, []
+    if any(getattr(block, "attn_mask", None) is not None for block in blocks):
+        problems.append("its attention has a mask")
+    return _check_blocks(blocks, problems, f"{refused} in the image tower of this CLIP")
+
+
+def _check_blocks(blocks: Any, problems: list[str], refused: str) -> Activation:
+    """The activation of a transformer's layers, if they are CLIP's."""
     children = [(name, child) for block in blocks for name, child in block.named_children()]
     # open_clip's blocks have ls_1 and ls_2, which do nothing unless the model scales its layers
     extra = {n for n, child in children if n not in _PARTS and not isinstance(child, nn.Identity)}
-    problems = [f"its layers have the unknown parts {sorted(extra)}"] if extra else []
+    if extra:
+        problems = [f"its layers have the unknown parts {sorted(extra)}", *problems]
     heads = {block.attn.num_heads for block in blocks}
     if len(heads) > 1:
         problems.append(f"its layers have different numbers of heads: {sorted(heads)}")
-    if not all(_is_causal(getattr(block, "attn_mask", None), clip_model) for block in blocks):
-        problems.append("its attention is not causal (a token must see itself and those before it)")
     known = {_activation_name(block.mlp): block.mlp for block in blocks}
     if len(known) > 1:
         problems.append(f"its layers have different activations: {list(known)}")
@@ -62,7 +92,7 @@ def check_tower(clip_model: Any) -> Activation:
             f"activations {', '.join(ACTIVATIONS)}"
         )
     if problems:
-        raise ConfigError(f"the text tower of this CLIP is not supported: {'; '.join(problems)}")
+        raise ConfigError(f"{refused}: {'; '.join(problems)}")
     return ACTIVATIONS[next(name for name in known if name)]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .image import PromptedImageEncoder
 from .load import cast_clip
 from .text import FrozenTextEncoder
 
@@ -24,6 +26,15 @@ class FrozenCLIP(nn.Module):
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Stay in evaluation mode: batch statistics of the image tower are frozen too."""
         return super().train(False)
+
+    @cached_property
+    def encode_prompted_image(self) -> PromptedImageEncoder:
+        """The image tower with visual prompts; it shares the text tower's memory budget.
+
+        Raises:
+            ConfigError: the image tower is no vision transformer.
+        """
+        return PromptedImageEncoder(self.clip, lambda: self.encode_text.resolved_budget)
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:

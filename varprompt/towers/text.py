@@ -13,25 +13,16 @@ computed again in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .blocks import check_tower, finish, project_qkv
-from .memory import automatic_budget
+from .memory import activation_bytes, automatic_budget, directly, recomputed, slices
 from .tokens import ClassTokens
 
-# What a token of a layer keeps for the backward pass, in units of D: the inputs of the two
-# normalisations in float32; in the number format of the tower query, attention output, key and
-# value with their share of the shared ones, and the hidden layer of the MLP. And the intermediates
-# of the layer at work. Measured: tests/towers/test_text.py.
-_KEPT_FLOAT32 = 2
-_KEPT = 9
-_WORKING = 18
 _LEAST_SHARE = 4  # of the budget that chunks keep at least: a quarter
 # On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
 # cost nothing: beyond, caches overflow and every tensor is new memory from the system.
@@ -86,34 +77,63 @@ class FrozenTextEncoder(nn.Module):
         """Number format of the tower's matrices."""
         return self.projection.dtype
 
-    def forward(self, contexts: Tensor, tokens: ClassTokens) -> Tensor:
+    def forward(
+        self, contexts: Tensor, tokens: ClassTokens, deep: Tensor | None = None, *,
+        unit_norm: bool = True,
+    ) -> Tensor:  # fmt: skip
         """Encode every class with every context.
 
         Args:
             contexts: `(S, M, D)`, or `(S, C, M, D)` for one context per class.
             tokens: the classes, made for M context tokens.
+            deep: `(J - 1, S, N, D)`: in front of layer 2, 3, ... J these replace what the layer
+                before has made of the first N context tokens. All classes must share those.
+            unit_norm: False = the features as the tower's projection leaves them.
 
         Returns:
             Unit-norm features `(S, C, E)`, float32, in the order of the class names.
+
+        Raises:
+            ValueError: `deep` does not fit contexts, tokens or tower.
         """
         contexts = contexts.to(self.dtype)
+        if deep is not None:
+            self._check_deep(deep, contexts, tokens)
+            deep = deep.to(self.dtype)
         n_samples, n_tiles = self._chunk(len(contexts), tokens)
         chunked = n_samples < len(contexts) or n_tiles < tokens.n_tiles
-        backward = torch.is_grad_enabled() and contexts.requires_grad
+        learned = contexts.requires_grad or (deep is not None and deep.requires_grad)
+        backward = torch.is_grad_enabled() and learned
         # recomputing costs a second forward: only where chunks would otherwise all be kept
-        run = _recomputed if chunked and backward else _directly
+        run = recomputed if chunked and backward else directly
         features = []
-        for rows in _slices(len(contexts), n_samples):
-            prefix = run(self._prefix, contexts[rows], tokens)
+        for rows in slices(len(contexts), n_samples):
+            below = None if deep is None else deep[:, rows]
+            prefix = run(self._prefix, contexts[rows], tokens, below)
             parts = [
-                run(self._own, contexts[rows], prefix, tokens.part(tiles))
-                for tiles in _slices(tokens.n_tiles, n_tiles)
+                run(self._own, contexts[rows], prefix, tokens.part(tiles), unit_norm)
+                for tiles in slices(tokens.n_tiles, n_tiles)
             ]
             # tiles hold the classes in another order than the labels
             features.append(torch.cat(parts)[tokens.inverse])  # (C, S, E)
         return torch.cat(features, 1).transpose(0, 1)
 
-    def _prefix(self, contexts: Tensor, tokens: ClassTokens) -> Prefix:
+    def _check_deep(self, deep: Tensor, contexts: Tensor, tokens: ClassTokens) -> None:
+        n_layers, n_samples, n_tokens = deep.shape[:3]
+        if contexts.dim() != 3 or n_tokens > tokens.n_lead:
+            raise ValueError(
+                f"{n_tokens} deep prompts replace context tokens that all classes share in front "
+                f"of their names, of which there are {tokens.n_lead if contexts.dim() == 3 else 0}"
+            )
+        if n_samples != len(contexts) or n_layers >= len(self.blocks):
+            raise ValueError(
+                f"deep prompts {tuple(deep.shape)} do not fit {len(contexts)} contexts and a tower "
+                f"of {len(self.blocks)} layers"
+            )
+
+    def _prefix(
+        self, contexts: Tensor, tokens: ClassTokens, deep: Tensor | None = None
+    ) -> Prefix:  # fmt: skip
         """Run start token and leading context through the tower; keep keys and values."""
         # a context per class (S, C, M, D) shares nothing but the start token
         lead = contexts[:, : tokens.n_lead] if contexts.dim() == 3 else contexts[:, 0, :0]
@@ -121,7 +141,10 @@ class FrozenTextEncoder(nn.Module):
         x = torch.cat([start, lead.transpose(0, 1)])  # (P, S, D)
         x = x + self.positions[: len(x), None].to(x.dtype)
         kept = []
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            if deep is not None and 0 < i <= len(deep):
+                own = deep[i - 1].transpose(0, 1)  # (N, S, D)
+                x = torch.cat([x[:1], own, x[1 + len(own) :]])
             q, k, v = project_qkv(block, x)
             kept.append((k, v))
             if len(kept) < len(self.blocks):  # nobody reads what the last layer makes of these
@@ -130,7 +153,9 @@ class FrozenTextEncoder(nn.Module):
                 x = finish(block, x, _merge(attended, x.shape[1])[0], self.activation)
         return kept
 
-    def _own(self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens) -> Tensor:
+    def _own(
+        self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens, unit_norm: bool
+    ) -> Tensor:  # fmt: skip
         """Features `(C, S, E)` of the classes in the order of their tiles."""
         n_prefix, n_samples, width = prefix[0][0].shape
         # Where no token is a context vector, all samples have the same tokens in the first layer:
@@ -152,7 +177,7 @@ class FrozenTextEncoder(nn.Module):
             x = finish(block, x, attended, self.activation)
         x = self.ln_final(x) @ self.projection  # (C, S, E)
         # in float32: half precision would miss unit norm by 1e-4 and more
-        return F.normalize(x.float(), dim=-1)
+        return F.normalize(x.float(), dim=-1) if unit_norm else x.float()
 
     def _heads(self, x: Tensor) -> Tensor:
         """`(Z, Y, S, D)` to `(Z, S * H, Y, D / H)`, a view unless a sample axis was expanded."""
@@ -162,9 +187,7 @@ class FrozenTextEncoder(nn.Module):
         """Samples and tiles to process at once so that a call fits the budget."""
         width, size, n_tiles = self.positions.shape[1], self.dtype.itemsize, tokens.n_tiles
         backward = torch.is_grad_enabled()
-        per_token = width * _WORKING * size
-        if backward:
-            per_token += width * (4 * _KEPT_FLOAT32 + size * _KEPT) * len(self.blocks)
+        per_token = activation_bytes(width, size, len(self.blocks) if backward else 0)
         budget = self.resolved_budget
         left = budget - n_samples * self._kept_besides(tokens, backward)
         # Chunks cannot make the output smaller: where it alone is too large, they keep a share of
@@ -189,22 +212,6 @@ class FrozenTextEncoder(nn.Module):
         return 3 * features + 2 * len(self.blocks) * shared  # their gradient; keys and values
 
 
-def _directly(function: Any, *args: Any) -> Any:
-    return function(*args)
-
-
-@torch.compiler.disable
-def _recomputed(function: Any, *args: Any) -> Any:
-    """Chunks are large enough to keep a device busy: torch.compile leaves them as they are."""
-    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
-
-
 def _merge(attended: Tensor, n_samples: int) -> Tensor:
     """`(Z, S * H, Y, D / H)` to `(Z, Y, S, D)`."""
     return attended.transpose(1, 2).flatten(2).unflatten(2, (n_samples, -1))
-
-
-def _slices(total: int, size: int) -> Iterator[slice]:
-    """Ranges of nearly equal length, `size` at most."""
-    size = -(-total // -(-total // size))
-    return (slice(i, min(i + size, total)) for i in range(0, total, size))
