@@ -24,6 +24,7 @@ from varprompt.uncertainty import (
     reliability,
 )
 from varprompt.uncertainty import samples as samples_module
+from varprompt.uncertainty.calibration import classwise_left_out
 
 N_BINS = pytest.mark.parametrize("n_bins", [10, 15, 20])
 
@@ -123,6 +124,14 @@ def test_classwise_ece_is_the_mean_of_the_binary_ones(case, monkeypatch):
         errors.append(sum(g * s for g, s in gaps(index, of_class, hits, 15)))
     want = sum(errors) / len(errors)
     assert classwise_ece(log_prob, labels).item() == pytest.approx(want, abs=1e-10)
+
+
+def test_classwise_ece_without_each_draw(monkeypatch):
+    monkeypatch.setattr(samples_module, "_BLOCK", 64)
+    log_prob, labels = predictions(41, 4, 1, n_samples=3)
+    rest = [torch.cat([log_prob[:i], log_prob[i + 1 :]]) for i in range(3)]
+    want = torch.stack([classwise_ece(part, labels) for part in rest])
+    torch.testing.assert_close(classwise_left_out(log_prob, labels), want)
 
 
 def test_proximity_is_that_of_scikit_learns_neighbours():

@@ -24,6 +24,7 @@ def test_scores_and_their_figures():
         auroc = 100 * roc_auc_score(truth, torch.cat(scores))
         assert found[f"ood_{name}_auroc"] == pytest.approx(auroc)
         assert found[f"ood_{name}_auroc_low"] < auroc < found[f"ood_{name}_auroc_high"]
+        assert 0 < found[f"ood_{name}_auroc_mc_error"] < 20
     assert found["ood_energy_auroc"] > 80
     assert 0 <= found["ood_mutual_information_fpr95"] <= 100
 

@@ -8,7 +8,7 @@ import torch
 from cases import ODD, predictions
 
 from varprompt.run.results import Tally
-from varprompt.uncertainty import ace, ece, near_ood, nll, per_image, proximity, summary
+from varprompt.uncertainty import ace, decompose, ece, near_ood, nll, per_image, proximity, summary
 
 FIGURES = {
     "accuracy", "nll", "brier", "confidence", "ece", "ece_10", "ece_20", "ace", "ace_10", "ace_20",
@@ -33,6 +33,9 @@ def test_every_figure_has_its_errors(n_samples):
     pair = images.confidence, images.correct
     assert found["nll"] == nll(log_prob, labels)
     assert found["ece_10"] == pytest.approx(100 * ece(*pair, 10).item())
+    parts = decompose(log_prob)
+    assert found["entropy"] == pytest.approx(parts.total.mean().item())
+    assert found["epistemic"] == pytest.approx(parts.epistemic.mean().item(), abs=1e-12)
     assert found["ace"] == pytest.approx(100 * ace(*pair).item())
     assert (found["n_images"], found["n_samples"]) == (136, max(1, n_samples))
 
@@ -73,16 +76,18 @@ def test_odd_predictions(case):
     assert (found["nll"] == math.inf) == (case in ("sure and wrong", "sure, right and wrong"))
 
 
-def test_sets_and_proximity_on_request():
-    log_prob, labels = predictions(220, 5)
+@pytest.mark.parametrize("n_samples", [0, 3])
+def test_sets_and_proximity_on_request(n_samples):
+    log_prob, labels = predictions(220, 5, n_samples=n_samples)
     features = torch.randn(110, 3, generator=torch.Generator().manual_seed(0))
     found = summary(
-        log_prob[:110], labels[:110], calibration=(log_prob[110:], labels[110:]),
+        log_prob[..., :110, :], labels[:110], calibration=(log_prob[..., 110:, :], labels[110:]),
         proximity=proximity(features), n_resamples=50,
     )  # fmt: skip
     for method in ("lac", "aps", "raps"):
         assert 75 < found[f"{method}_coverage"] <= 100 and 1 <= found[f"{method}_size"] <= 5
         assert found[f"{method}_size_low"] < found[f"{method}_size"] < found[f"{method}_size_high"]
+        assert (f"{method}_coverage_mc_error" in found) == bool(n_samples)
     assert found["piece"] > found["ece_10"]
 
 

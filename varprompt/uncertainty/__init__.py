@@ -12,8 +12,6 @@ from .calibration import (
     ece_if_calibrated,
     mce,
     mce_weighted,
-    piece,
-    proximity,
     reliability,
     reliability_points,
 )
@@ -28,6 +26,7 @@ from .calibrators import (
 from .conformal import CONFORMAL, conformal_sets, conformal_threshold
 from .decompose import Uncertainty, decompose
 from .intervals import interval, jackknife_error, resampled
+from .neighbours import piece, proximity
 from .ood import near_ood, ood_scores
 from .rejection import (
     RiskThreshold,

@@ -6,13 +6,15 @@ often each image counts, 1 if None. The errors are parts of 1 in the leading sha
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .samples import as_samples, blocks, predictive
+from .samples import as_samples, blocks, predictive, without_each
 
 N_BINS = 15
 
@@ -54,7 +56,7 @@ def reliability(
     weight = torch.ones_like(confidence) if weight is None else weight
     if equal_mass:
         return _equal_mass(confidence, correct, n_bins, weight)
-    return _sums(equal_width(confidence, n_bins), confidence, correct, n_bins, weight)
+    return bin_sums(equal_width(confidence, n_bins), confidence, correct, n_bins, weight)
 
 
 def reliability_points(
@@ -86,7 +88,10 @@ def equal_width(confidence: Tensor, n_bins: int) -> Tensor:
     return (confidence * n_bins).ceil().long().clamp(1, n_bins) - 1
 
 
-def _sums(index: Tensor, confidence: Tensor, correct: Tensor, n_bins: int, weight: Tensor) -> Bins:
+def bin_sums(
+    index: Tensor, confidence: Tensor, correct: Tensor, n_bins: int, weight: Tensor
+) -> Bins:
+    """Of images in the bins `index` `(N,)`, each counting `weight` `(..., N)` times."""
     inside = F.one_hot(index, n_bins).double()  # (N, n_bins)
     return Bins(weight @ inside, (weight * confidence) @ inside, (weight * correct) @ inside)
 
@@ -94,12 +99,14 @@ def _sums(index: Tensor, confidence: Tensor, correct: Tensor, n_bins: int, weigh
 def _equal_mass(confidence: Tensor, correct: Tensor, n_bins: int, weight: Tensor) -> Bins:
     values, group = confidence.unique(return_inverse=True)  # ascending, ties together
     shape = (*weight.shape[:-1], len(values))
-    count = torch.zeros(shape, dtype=torch.float64).index_add_(-1, group, weight)
-    right = torch.zeros(shape, dtype=torch.float64).index_add_(-1, group, weight * correct)
+    count = weight.new_zeros(shape).index_add_(-1, group, weight)
+    right = weight.new_zeros(shape).index_add_(-1, group, weight * correct)
     ranks, rights = count.cumsum(-1), right.cumsum(-1)
     confidences = (count * values).cumsum(-1)
     total = ranks[..., -1:]
-    edges = (torch.arange(n_bins + 1) * total / n_bins - 1e-9).ceil().clamp_min(0)
+    edges = (
+        (torch.arange(n_bins + 1, device=total.device) * total / n_bins - 1e-9).ceil().clamp_min(0)
+    )
     at = torch.searchsorted(ranks, edges.contiguous()).clamp_max(len(values) - 1)
     before = edges - ranks.gather(-1, at)  # images of the group `at` that are still to come, < 0
     mean = right / count.clamp_min(1e-300)
@@ -155,61 +162,46 @@ def classwise_ece(
         weight: `(..., N)`.
     """
     samples = as_samples(log_prob, labels)
-    n_images, n_classes = samples.shape[1:]
-    weight = torch.ones(n_images, dtype=torch.float64) if weight is None else weight
-    sums = torch.zeros(*weight.shape[:-1], n_classes * n_bins, dtype=torch.float64)
-    total = torch.zeros(*weight.shape[:-1], n_classes, dtype=torch.float64)
-    for part, where in blocks(samples):
-        prob = predictive(part).exp()
-        bins = equal_width(prob, n_bins)
-        excess = prob - F.one_hot(labels[where].long(), n_classes)
-        total += weight[..., where] @ excess
-        image, label = bins.nonzero(as_tuple=True)  # not the first bin, where most of them are
-        cell = label * n_bins + bins[image, label]
-        sums.index_add_(-1, cell, weight[..., where][..., image] * excess[image, label])
+    weight = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight
+    parts = (
+        _class_sums(predictive(part).exp(), labels[where], n_bins, weight[..., where])
+        for part, where in blocks(samples)
+    )
+    return _classwise(parts, weight)
+
+
+def classwise_left_out(log_prob: Tensor, labels: Tensor, n_bins: int = N_BINS) -> Tensor:
+    """The same of samples `(L, N, C)` without each of the draws, `(L,)`."""
+    weight = torch.ones_like(labels, dtype=torch.float64)
+    parts = (
+        torch.stack(
+            [
+                _class_sums(prob, labels[where], n_bins, weight[where])
+                for prob in without_each(part.double().exp())
+            ]
+        )
+        for part, where in blocks(as_samples(log_prob, labels))
+    )
+    return _classwise(parts, weight)
+
+
+def _classwise(parts: Iterable[Tensor], weight: Tensor) -> Tensor:
+    sums = functools.reduce(torch.add, parts)
+    return sums.abs().sum(-1).mean(-1) / weight.sum(-1)
+
+
+def _class_sums(prob: Tensor, labels: Tensor, n_bins: int, weight: Tensor) -> Tensor:
+    """Sums of probability minus truth, `(..., C, n_bins)`, of probabilities `(n, C)`."""
+    n_classes = prob.shape[1]
+    bins = equal_width(prob, n_bins)
+    excess = prob - F.one_hot(labels.long(), n_classes)
+    image, label = bins.nonzero(as_tuple=True)  # not the first bin, where most of them are
+    cell = label * n_bins + bins[image, label]
+    sums = weight.new_zeros(*weight.shape[:-1], n_classes * n_bins)
+    sums.index_add_(-1, cell, weight[..., image] * excess[image, label])
     by_bin = sums.unflatten(-1, (n_classes, n_bins))
-    first = total - by_bin.sum(-1)
-    distance = by_bin.abs().sum(-1) + first.abs()
-    return distance.mean(-1) / weight.sum(-1)
-
-
-def proximity(features: Tensor, reference: Tensor | None = None, n_nearest: int = 10) -> Tensor:
-    """exp(-mean distance from the nearest `n_nearest`), `(N,)` (Xiong et al. 2023, 2306.04590).
-
-    Args:
-        features: of the images, `(N, E)`.
-        reference: among which neighbours are looked for, `(R, E)`; None is the other images.
-        n_nearest: fewer if there are fewer.
-    """
-    others = features if reference is None else reference
-    own = int(reference is None)  # an image is the nearest to itself
-    n_nearest = min(n_nearest, len(others) - own)
-    if n_nearest < 1:
-        return torch.ones(len(features), dtype=torch.float64)
-    nearest = [
-        torch.cdist(part.double(), others.double()).topk(n_nearest + own, largest=False).values
-        for part in features.split(1024)
-    ]
-    return (-torch.cat(nearest)[:, own:].mean(-1)).exp()
-
-
-def piece(
-    confidence: Tensor,
-    correct: Tensor,
-    nearness: Tensor,
-    n_bins: int = 10,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """Proximity-informed ECE: bins by confidence and by proximity (Xiong et al. 2023, 2306.04590).
-
-    `nearness` `(N,)` is that of `proximity`; its `n_bins` bins have equal mass and stay as they
-    are where images are weighted, those of the confidence have equal width.
-    """
-    confidence = confidence.double()
-    rank = nearness.argsort(stable=True).argsort()
-    cell = rank * n_bins // len(rank) * n_bins + equal_width(confidence, n_bins)
-    weight = torch.ones_like(confidence) if weight is None else weight
-    return _sums(cell, confidence, correct.double(), n_bins**2, weight).share.sum(-1)
+    by_bin[..., 0] = weight @ excess - by_bin.sum(-1)
+    return by_bin
 
 
 def ece_if_calibrated(confidence: Tensor, n_draws: int = 200, seed: int = 0) -> dict[str, float]:
@@ -219,6 +211,7 @@ def ece_if_calibrated(confidence: Tensor, n_draws: int = 200, seed: int = 0) -> 
     the same draws for the same number of images.
     """
     generator = torch.Generator().manual_seed(seed)
+    confidence = confidence.cpu()
     uniform = torch.rand(n_draws, len(confidence), generator=generator, dtype=torch.float64)
     draws = (uniform < confidence).double()
     eces = 100 * torch.stack([ece(confidence, hits) for hits in draws])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .samples import as_samples, predictive
+from .samples import as_samples, blocks, predictive
 
 ALPHA = 0.1
 _RAPS_WEIGHT, _RAPS_FREE = 0.01, 5  # lambda and k_reg
@@ -82,12 +82,18 @@ def conformal_sets(
     """
     if method not in CONFORMAL:
         raise ValueError(f"method {method!r} is unknown; choose from {list(CONFORMAL)}")
-    known, labels = calibration
+    score, (known, labels) = CONFORMAL[method], calibration
+    samples, own = as_samples(log_prob), as_samples(known, labels)
     generator = torch.Generator().manual_seed(seed)
-    prob, own = (
-        predictive(samples).exp() for samples in (as_samples(log_prob), as_samples(known, labels))
+    noise, more = (
+        torch.rand(part.shape[1], generator=generator, dtype=torch.float64).to(part.device)
+        for part in (own, samples)
     )
-    noise = torch.rand(len(own) + len(prob), generator=generator, dtype=torch.float64)
-    scores = CONFORMAL[method](own, noise[: len(own)])
-    threshold = conformal_threshold(scores.gather(-1, labels[:, None].long())[:, 0], alpha)
-    return CONFORMAL[method](prob, noise[len(own) :]) <= threshold
+    of_label = [
+        score(predictive(part).exp(), noise[where]).gather(-1, labels[where, None].long())[:, 0]
+        for part, where in blocks(own)
+    ]
+    threshold = conformal_threshold(torch.cat(of_label), alpha)
+    return torch.cat(
+        [score(predictive(part).exp(), more[where]) <= threshold for part, where in blocks(samples)]
+    )

@@ -6,15 +6,15 @@ base classes and those of the new ones, which are none of its classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from .decompose import decompose
-from .intervals import N_RESAMPLES, interval, resampled
+from .intervals import N_RESAMPLES, interval, jackknife_error, resampled
 from .rejection import auroc, fpr95
-from .samples import as_samples, blocks, predictive
+from .samples import as_samples, blocks, predictive, without
 
 
 def _max_probability(log_prob: Tensor) -> Tensor:
@@ -64,8 +64,9 @@ def near_ood(
     """AUROC and FPR95 in percent of images of known against those of unknown classes.
 
     Keys are `ood_SCORE_auroc` and `ood_SCORE_fpr95` for each name of `ood_scores`, with `_low` and
-    `_high`, the 95 % bootstrap interval over the images of either group. FPR95 is the part of the
-    unknown images that passes where 95 % of the known ones do.
+    `_high`, the 95 % bootstrap interval over the images of either group, and `_mc_error`, the
+    jackknife's error over draws, for two samples or more. FPR95 is the part of the unknown images
+    that passes where 95 % of the known ones do.
 
     Args:
         known: log-probabilities `(L, N, C)` or `(N, C)` of images of the classifier's classes.
@@ -80,20 +81,44 @@ def near_ood(
     """
     if (known_logits is None) != (unknown_logits is None):
         raise ValueError("give logits of both groups or of neither")
-    inside, outside = ood_scores(known, known_logits), ood_scores(unknown, unknown_logits)
+    inside = ood_scores(known.cpu(), None if known_logits is None else known_logits.cpu())
+    outside = ood_scores(unknown.cpu(), None if unknown_logits is None else unknown_logits.cpu())
     sizes = [len(inside["entropy"]), len(outside["entropy"])]
-    is_known = torch.cat([torch.ones(sizes[0]), torch.zeros(sizes[1])]).double()
-    scores = {name: torch.cat([inside[name], outside[name]]) for name in inside}
 
     def figures(weight: Tensor | None) -> dict[str, Tensor]:
-        found = {}
-        for name, score in scores.items():
-            found[f"ood_{name}_auroc"] = 100 * auroc(score, is_known, weight)
-            found[f"ood_{name}_fpr95"] = 100 * fpr95(score, is_known, weight)
-        return found
+        return _figures(inside, outside, weight)
 
     flat = {name: value.item() for name, value in figures(None).items()}
     if n_resamples:
         for name, draws in resampled(figures, sizes, n_resamples, seed).items():
             flat[f"{name}_low"], flat[f"{name}_high"] = interval(draws, flat[name])
+    if known.dim() == 3 and len(known) == len(unknown) > 1:
+        rows = [
+            _figures(
+                _without_draw(known, known_logits, index),
+                _without_draw(unknown, unknown_logits, index),
+                None,
+            )
+            for index in range(len(known))
+        ]
+        for name in rows[0]:
+            flat[f"{name}_mc_error"] = jackknife_error(torch.stack([row[name] for row in rows]))
     return flat
+
+
+def _without_draw(log_prob: Tensor, logits: Tensor | None, index: int) -> dict[str, Tensor]:
+    rest = None if logits is None else without(logits, index).cpu()
+    return ood_scores(without(log_prob, index).cpu(), rest)
+
+
+def _figures(
+    inside: Mapping[str, Tensor], outside: Mapping[str, Tensor], weight: Tensor | None
+) -> dict[str, Tensor]:
+    """AUROC and FPR95 of each score, `(...)`; weights `(..., N)` of the known, then the others."""
+    found = {}
+    for name in inside:
+        score = torch.cat([inside[name], outside[name]])
+        known = torch.cat([torch.ones_like(inside[name]), torch.zeros_like(outside[name])])
+        found[f"ood_{name}_auroc"] = 100 * auroc(score, known, weight)
+        found[f"ood_{name}_fpr95"] = 100 * fpr95(score, known, weight)
+    return found

@@ -37,7 +37,7 @@ def _ranked(score: Tensor, correct: Tensor, weight: Tensor | None) -> _Ranked:
         order = group.argsort()
         count = weight[..., order]
         return _Ranked(count, count * correct[order])
-    empty = torch.zeros(*weight.shape[:-1], len(values), dtype=torch.float64)
+    empty = weight.new_zeros(*weight.shape[:-1], len(values))
     return _Ranked(empty.index_add(-1, group, weight), empty.index_add(-1, group, weight * correct))
 
 
@@ -46,7 +46,7 @@ def risk_coverage(score: Tensor, correct: Tensor) -> tuple[Tensor, Tensor]:
     values, group = (-score.double()).unique(return_inverse=True)
     ranked = _ranked(score, correct, None)
     rate = (ranked.wrong / ranked.count)[group.sort().values]
-    kept = torch.arange(1, len(score) + 1, dtype=torch.float64)
+    kept = torch.arange(1, len(score) + 1).to(rate)
     return kept / len(score), rate.cumsum(0) / kept
 
 
@@ -60,8 +60,8 @@ def aurc(score: Tensor, correct: Tensor, weight: Tensor | None = None) -> Tensor
     rate = ranked.wrong / ranked.count.clamp_min(1e-300)
     kept, errors = ranked.count.cumsum(-1), ranked.wrong.cumsum(-1)
     kept_before, errors_before = kept - ranked.count, errors - ranked.wrong
-    steps = torch.arange(1, int(kept.max()) + 1, dtype=torch.float64)
-    harmonic = torch.cat([torch.zeros(1, dtype=torch.float64), steps.reciprocal().cumsum(0)])
+    steps = torch.arange(1, int(kept.max()) + 1).to(kept)
+    harmonic = torch.cat([steps.new_zeros(1), steps.reciprocal().cumsum(0)])
     harmonics = harmonic[kept.round().long()] - harmonic[kept_before.round().long()]
     area = ranked.wrong + (errors_before - rate * kept_before) * harmonics
     return area.sum(-1) / kept[..., -1]

@@ -19,13 +19,20 @@ class PerImage:
     """Figures of single predictions, float64, `(N,)` or, with one draw left out each, `(L, N)`.
 
     `confidence` is the largest probability, `correct` 0 or 1, `nll` minus the log-probability of
-    the label in nats, `brier` the squared distance of the probabilities from the label.
+    the label in nats, `brier` the squared distance of the probabilities from the label, `entropy`
+    that of the averaged probabilities and `aleatoric` the average one of the samples, in nats.
     """
 
     confidence: Tensor
     correct: Tensor
     nll: Tensor
     brier: Tensor
+    entropy: Tensor
+    aleatoric: Tensor
+
+    def __getitem__(self, index: int) -> PerImage:
+        """Of one draw that is left out."""
+        return PerImage(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 def as_samples(log_prob: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -81,30 +88,55 @@ def predictive(samples: Tensor) -> Tensor:
 def per_image(log_prob: Tensor, labels: Tensor) -> PerImage:
     """Figures of the predictive distributions, `(N,)`: log-probabilities and labels as above."""
     samples = as_samples(log_prob, labels)
-    return _joined([_of(predictive(part).exp(), labels[where]) for part, where in blocks(samples)])
+    parts = []
+    for part, where in blocks(samples):
+        aleatoric = _entropy(part.double().exp()).mean(0) if len(part) > 1 else None
+        parts.append(_of(predictive(part).exp(), labels[where], aleatoric))
+    return _joined(parts)
 
 
 def left_out(log_prob: Tensor, labels: Tensor) -> PerImage | None:
     """The same with each of the L draws left out, `(L, N)`; None if there is only one."""
     samples = as_samples(log_prob, labels)
-    n_samples = len(samples)
-    if n_samples == 1:
+    if len(samples) == 1:
         return None
     parts = []
     for part, where in blocks(samples):
-        prob = part.double().exp()
-        total = prob.sum(0)
-        rows = [_of(((total - one) / (n_samples - 1)).clamp_min(0), labels[where]) for one in prob]
+        aleatoric = without_each(_entropy(part.double().exp()))
+        rows = [
+            _of(prob, labels[where], rest)
+            for prob, rest in zip(without_each(part.double().exp()), aleatoric, strict=True)
+        ]
         parts.append(PerImage(*(torch.stack(column) for column in _columns(rows))))
     return _joined(parts)
 
 
-def _of(prob: Tensor, labels: Tensor) -> PerImage:
+def without(samples: Tensor, index: int) -> Tensor:
+    """All samples `(L, ...)` but one."""
+    return torch.cat([samples[:index], samples[index + 1 :]])
+
+
+def without_each(values: Tensor) -> Tensor:
+    """Means of values `(L, ...)`, none negative, without each of them in turn, `(L, ...)`."""
+    return ((values.sum(0) - values) / (len(values) - 1)).clamp_min(0)
+
+
+def _entropy(prob: Tensor) -> Tensor:
+    return torch.special.entr(prob).sum(-1)
+
+
+def _of(prob: Tensor, labels: Tensor, aleatoric: Tensor | None) -> PerImage:
     confidence, predicted = prob.max(-1)
     of_label = prob.gather(-1, labels[:, None].long())[:, 0]
-    brier = prob.square().sum(-1) - 2 * of_label + 1
-    correct = (predicted == labels).double()
-    return PerImage(confidence.clamp_max(1), correct, -of_label.log(), brier)
+    entropy = _entropy(prob)
+    return PerImage(
+        confidence=confidence.clamp_max(1),
+        correct=(predicted == labels).double(),
+        nll=-of_label.log(),
+        brier=prob.square().sum(-1) - 2 * of_label + 1,
+        entropy=entropy,
+        aleatoric=entropy if aleatoric is None else aleatoric,
+    )
 
 
 def _columns(parts: list[PerImage]) -> list[list[Tensor]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -11,9 +10,9 @@ from torch import Tensor
 from . import calibration as calib
 from . import rejection
 from .conformal import CONFORMAL, conformal_sets
-from .decompose import decompose
 from .intervals import N_RESAMPLES, interval, jackknife_error, resampled
-from .samples import PerImage, as_samples, left_out, per_image
+from .neighbours import piece
+from .samples import PerImage, as_samples, left_out, per_image, without
 from .scores import weighted_mean
 
 _CLASSWISE_RESAMPLES = 200  # each costs as much as all other figures together
@@ -52,7 +51,7 @@ def summary(
         labels: `(N,)`.
         calibration: log-probabilities and labels of other images of the same classes, for
             conformal sets.
-        proximity: of each image, `(N,)`, from `calibration.proximity`.
+        proximity: of each image, `(N,)`, from the function of this name.
         n_resamples: of the bootstrap; 0 leaves the intervals out.
         seed: of bootstrap and conformal sets.
 
@@ -62,21 +61,19 @@ def summary(
     Raises:
         ValueError: shapes, labels or probabilities do not fit.
     """
-    samples = as_samples(log_prob, labels)
-    whole, without = per_image(samples, labels), left_out(samples, labels)
-    parts = decompose(samples)
-    extra = {"entropy": parts.total, "aleatoric": parts.aleatoric, "epistemic": parts.epistemic}
+    samples, labels = as_samples(log_prob, labels).cpu(), labels.cpu()
+    whole = per_image(samples, labels)
     sets = _set_figures(samples, labels, calibration, seed)
 
     def figures(weight: Tensor | None) -> dict[str, Tensor]:
-        means = {name: weighted_mean(value, weight) for name, value in (extra | sets).items()}
+        means = {name: weighted_mean(value, weight) for name, value in sets.items()}
         return {**_of_images(whole, proximity, weight), **means}
 
     def classwise(weight: Tensor | None) -> dict[str, Tensor]:
         return {"classwise_ece": 100 * calib.classwise_ece(samples, labels, weight=weight)}
 
     found = {name: value.item() for name, value in (figures(None) | classwise(None)).items()}
-    flat = dict(found)
+    flat: dict[str, float] = dict(found)
     if n_resamples:
         n = [len(labels)]
         draws = resampled(figures, n, n_resamples, seed)
@@ -84,18 +81,40 @@ def summary(
         for name, values in draws.items():
             low, high = interval(values, found[name], centred=name.startswith(_DISTANCES))
             flat[f"{name}_low"], flat[f"{name}_high"] = low, high
-    if without is not None:
-        flat |= _monte_carlo_errors(samples, labels, without, proximity)
+    flat |= _monte_carlo_errors(samples, labels, calibration, proximity, seed)
     chance = calib.ece_if_calibrated(whole.confidence)
     flat |= {f"ece_if_calibrated_{name}": value for name, value in chance.items()}
     sizes = zip(("n_samples", "n_images", "n_classes"), samples.shape, strict=True)
     return {name: _defined(value) for name, value in flat.items()} | dict(sizes)
 
 
+def _monte_carlo_errors(
+    samples: Tensor,
+    labels: Tensor,
+    calibration: tuple[Tensor, Tensor] | None,
+    proximity: Tensor | None,
+    seed: int,
+) -> dict[str, float]:
+    rest = left_out(samples, labels)
+    if rest is None:
+        return {}
+    rows = []
+    for index in range(len(samples)):
+        row = _of_images(rest[index], proximity, None)
+        if calibration is not None:
+            known = _without_draw(calibration, index, len(samples))
+            sets = _set_figures(without(samples, index), labels, known, seed)
+            row |= {name: value.mean() for name, value in sets.items()}
+        rows.append(row)
+    left = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    left["classwise_ece"] = 100 * calib.classwise_left_out(samples, labels)
+    return {f"{name}_mc_error": jackknife_error(value) for name, value in left.items()}
+
+
 def _of_images(
     images: PerImage, proximity: Tensor | None, weight: Tensor | None
 ) -> dict[str, Tensor]:
-    """Figures that follow from single images, `(...)`; percent, but for nll and Brier score."""
+    """Figures that follow from single images, `(...)`; percent, nats, or the Brier score."""
     pair = images.confidence, images.correct
     parts = {
         "accuracy": weighted_mean(images.correct, weight),
@@ -113,12 +132,15 @@ def _of_images(
         parts[f"ece{suffix}"] = calib.ece(*pair, n_bins, weight)
         parts[f"ace{suffix}"] = calib.ace(*pair, n_bins, weight)
     if proximity is not None:
-        parts["piece"] = calib.piece(*pair, proximity, weight=weight)
+        parts["piece"] = piece(*pair, proximity, weight=weight)
     percent = {name: 100 * value for name, value in parts.items()}
     return {
         **percent,
         "nll": weighted_mean(images.nll, weight),
         "brier": weighted_mean(images.brier, weight),
+        "entropy": weighted_mean(images.entropy, weight),
+        "aleatoric": weighted_mean(images.aleatoric, weight),
+        "epistemic": weighted_mean((images.entropy - images.aleatoric).clamp_min(0), weight),
     }
 
 
@@ -130,37 +152,21 @@ def _set_figures(
         return {}
     found = {}
     for method in CONFORMAL:
-        sets = conformal_sets(samples, calibration, method, seed=seed)
+        known = calibration[0].cpu(), calibration[1].cpu()
+        sets = conformal_sets(samples, known, method, seed=seed)
         covered = sets.gather(-1, labels[:, None].long())[:, 0]
         found[f"{method}_coverage"] = 100 * covered.double()
         found[f"{method}_size"] = sets.sum(-1).double()
     return found
 
 
-def _monte_carlo_errors(
-    samples: Tensor, labels: Tensor, without: PerImage, proximity: Tensor | None
-) -> dict[str, float]:
-    rows: list[Mapping[str, Tensor]] = []
-    for index in range(len(samples)):
-        rest = torch.cat([samples[:index], samples[index + 1 :]])
-        images = PerImage(
-            without.confidence[index], without.correct[index], without.nll[index],
-            without.brier[index],
-        )  # fmt: skip
-        parts = decompose(rest)
-        rows.append(
-            {
-                **_of_images(images, proximity, None),
-                "classwise_ece": 100 * calib.classwise_ece(rest, labels),
-                "entropy": parts.total.mean(),
-                "aleatoric": parts.aleatoric.mean(),
-                "epistemic": parts.epistemic.mean(),
-            }
-        )
-    return {
-        f"{name}_mc_error": jackknife_error(torch.stack([row[name] for row in rows]))
-        for name in rows[0]
-    }
+def _without_draw(
+    calibration: tuple[Tensor, Tensor], index: int, n_samples: int
+) -> tuple[Tensor, Tensor]:
+    """The same draw left out, if the calibration images were predicted by the same samples."""
+    log_prob, labels = calibration
+    same = log_prob.dim() == 3 and len(log_prob) == n_samples
+    return (without(log_prob, index) if same else log_prob), labels
 
 
 def _defined(value: float) -> float | None:

@@ -128,7 +128,7 @@ def cross_validated_temperature(
 
 def stratified_folds(labels: Tensor, n_folds: int, seed: int = 0) -> Tensor:
     """A fold in 0..n_folds-1 for each image, `(N,)`; classes are spread evenly over the folds."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, labels = torch.Generator().manual_seed(seed), labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]  # by class, at random within
     fold = torch.empty(len(labels), dtype=torch.long)
