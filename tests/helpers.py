@@ -191,6 +191,23 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VARPROMPT_CACHE", str(tmp_path / "feature-cache"))
 
 
+@pytest.fixture(scope="session")
+def theirs(tmp_path_factory):
+    """Makes each CLIP of another library once: (library, kind) -> what `foreign` says of it."""
+    import foreign  # not at the top: its libraries take seconds
+
+    made, top = {}, tmp_path_factory.mktemp("foreign")
+    save = {"open_clip": foreign.save_open_clip, "hf": foreign.save_hf}
+
+    def make(library, kind):
+        key = library, kind
+        if key not in made:
+            made[key] = save[library](kind, top / f"{library} {kind}")
+        return made[key]
+
+    return make
+
+
 def at_once(work, n):
     """Call ``work(0) ... work(n - 1)`` in threads; wait for all."""
     threads = [threading.Thread(target=work, args=(number,)) for number in range(n)]

@@ -25,9 +25,10 @@ from varprompt.run.state import TrainingParts
 from varprompt.run.store import RunStore
 from varprompt.settings.merge import difference
 from varprompt.settings.nodes import add_node, prompt_config, without_effect
-from varprompt.towers.load import input_size, load_clip
+from varprompt.towers.forms import remarks
+from varprompt.towers.load import load_clip
 
-from .data import data_manager
+from .data import check_input, data_manager
 from .resources import Resources
 
 
@@ -104,18 +105,15 @@ class BuiltTrainer(TrainerX):
         """The CLIP of the configuration, on the device.
 
         Raises:
-            ConfigError: INPUT.SIZE is not what the image tower takes.
+            ConfigError: INPUT.SIZE, PIXEL_MEAN or PIXEL_STD do not belong to it.
             CheckpointError: the weights are missing, damaged or not a CLIP.
         """
         backbone = self.cfg.MODEL.BACKBONE
         self.note(f"Loading CLIP (backbone: {backbone.PATH or backbone.NAME})")
         model = load_clip(backbone.NAME, backbone.PATH, activation=backbone.ACTIVATION)
-        size = input_size(model)
-        if tuple(self.cfg.INPUT.SIZE) != (size, size):
-            raise ConfigError(
-                f"INPUT.SIZE is {tuple(self.cfg.INPUT.SIZE)} but backbone "
-                f"{backbone.PATH or backbone.NAME} takes ({size}, {size})"
-            )
+        check_input(self.cfg, model, self.note)
+        for line in remarks(model):
+            self.note(line)
         self.weights_sha256 = model.weights_sha256
         return model.to(self.device)
 

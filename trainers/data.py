@@ -12,6 +12,8 @@ from dassl.data import DataManager
 from varprompt.errors import ConfigError
 from varprompt.images.content import ContentHasher
 from varprompt.images.read import ImageItems
+from varprompt.towers.adapt import AdaptedCLIP
+from varprompt.towers.load import input_size
 
 
 def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
@@ -40,6 +42,46 @@ def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
             f"this Dassl cannot make all of INPUT.TRANSFORMS {names} with NumPy "
             f"{np.__version__}: leave out the *_policy, or use NumPy below 1.24"
         ) from error
+
+
+def check_input(cfg: Any, model: Any, note: Callable[[str], None]) -> None:
+    """Compare INPUT with what the images of a CLIP must look like.
+
+    The configuration decides, and is the record of a run: nothing is adopted silently. OpenAI's
+    own CLIPs run with another PIXEL_MEAN than theirs, as in CoOp, which is said in the log.
+
+    Args:
+        cfg: the configuration.
+        model: from `load_clip`.
+        note: takes a line for the log.
+
+    Raises:
+        ConfigError: INPUT.SIZE differs, or of CLIPs from other libraries PIXEL_MEAN or PIXEL_STD;
+            names the KEY VALUE pairs to give.
+    """
+    backbone, stated = cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME, model.provenance
+    side = input_size(model)
+    if tuple(cfg.INPUT.SIZE) != (side, side):
+        raise ConfigError(
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)} but backbone {backbone} takes ({side}, {side})"
+            f"{_instead('INPUT.SIZE', (side, side))}"
+        )
+    if "normalize" not in cfg.INPUT.TRANSFORMS:
+        return
+    problems = [
+        f"INPUT.{key} is {tuple(cfg.INPUT[key])} but {stated.source} was trained with "
+        f"{right}{_instead(f'INPUT.{key}', right)}"
+        for key, right in (("PIXEL_MEAN", stated.mean), ("PIXEL_STD", stated.std))
+        if not np.allclose(cfg.INPUT[key], right, rtol=0, atol=1e-4)
+    ]
+    if problems and isinstance(model, AdaptedCLIP):
+        raise ConfigError(problems)
+    for problem in problems:
+        note(problem)
+
+
+def _instead(key: str, value: tuple[float, ...]) -> str:
+    return f': give {key} "{value}"'
 
 
 def _n_cpus() -> int:

@@ -110,10 +110,10 @@ def _initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tens
     """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp."""
     weight = clip_model.token_embedding.weight
     problems = [
-        f"CTX_INIT {words!r} has {len(words.split())} words but {len(encode(words))} tokens; use "
-        "words that are one token each"
+        f"CTX_INIT {words!r} has {len(words.split())} words but "
+        f"{len(encode(words, clip_model))} tokens; use words that are one token each"
         for words in cfg.templates
-        if len(encode(words)) != len(words.split())
+        if len(encode(words, clip_model)) != len(words.split())
     ]
     if problems:
         raise ConfigError(problems)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from varprompt.errors import ConfigError
 from varprompt.towers import openai_clip as clip
-from varprompt.towers.tokens import TILE, _tiles, class_tokens, embed_words, encode, text_tokens
+from varprompt.towers.tiles import TILE, fill_tiles
+from varprompt.towers.tokens import class_tokens, embed_words, encode, text_tokens
 
 CASES = [("end", False), ("middle", False), ("front", False), ("end", True), ("middle", True)]
 MANY = [f"{a} {b}" for a in NAMES for b in [*NAMES, "tit", "Xenops minutus"]]
@@ -95,7 +96,7 @@ def test_tokens_move_to_a_device_as_a_whole():
 
 @given(st.lists(st.integers(1, 70), min_size=1, max_size=300))
 def test_tiles_hold_every_class_once_with_little_padding(lengths):
-    size, tiles = _tiles(lengths)
+    size, tiles = fill_tiles(lengths)
     assert sorted(c for tile in tiles for c in tile) == list(range(len(lengths)))
     assert all(0 < sum(lengths[c] for c in tile) <= size for tile in tiles)
     assert size < max(TILE, max(lengths)) + 8
@@ -106,7 +107,7 @@ def test_names_of_data_sets_fill_tiles():
     from torchvision.models._meta import _IMAGENET_CATEGORIES
 
     lengths = [len(encode(f"{name}.")) + 1 for name in _IMAGENET_CATEGORIES]
-    size, tiles = _tiles(lengths)
+    size, tiles = fill_tiles(lengths)
     assert size * len(tiles) < 1.01 * sum(lengths)
 
 

@@ -1,3 +1,3 @@
 """Runs on a tiny data set."""
 
-from helpers import own_cache, pictures  # noqa: F401 - fixtures
+from helpers import own_cache, pictures, theirs  # noqa: F401 - fixtures

@@ -48,7 +48,9 @@ def check_tower(clip_model: Any) -> Activation:
     """
     blocks = clip_model.transformer.resblocks
     problems = []
-    if not all(_is_causal(getattr(block, "attn_mask", None), clip_model) for block in blocks):
+    stated = getattr(clip_model, "text_form", None)  # by a source that has looked: see `TextForm`
+    masks = [] if stated else [getattr(block, "attn_mask", None) for block in blocks]
+    if not all(_is_causal(mask, clip_model) for mask in masks):
         problems.append("its attention is not causal (a token must see itself and those before it)")
     return _check_blocks(blocks, problems, "the text tower of this CLIP is not supported")
 
@@ -83,7 +85,7 @@ def _check_blocks(blocks: Any, problems: list[str], refused: str) -> Activation:
     heads = {block.attn.num_heads for block in blocks}
     if len(heads) > 1:
         problems.append(f"its layers have different numbers of heads: {sorted(heads)}")
-    known = {_activation_name(block.mlp): block.mlp for block in blocks}
+    known = {activation_name(block.mlp): block.mlp for block in blocks}
     if len(known) > 1:
         problems.append(f"its layers have different activations: {list(known)}")
     if None in known:
@@ -96,7 +98,7 @@ def _check_blocks(blocks: Any, problems: list[str], refused: str) -> Activation:
     return ACTIVATIONS[next(name for name in known if name)]
 
 
-def _activation_name(mlp: nn.Module) -> str | None:
+def activation_name(mlp: nn.Module) -> str | None:
     """The activation of an MLP by its values: every project has a QuickGELU class of its own."""
     children = dict(mlp.named_children())
     if list(children) != _MLP or list(children["gelu"].parameters()):

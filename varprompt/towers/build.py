@@ -27,11 +27,13 @@ class Provenance:
 
     Attributes:
         source: in words, for logs and errors.
-        weights_sha256: hex digest of the state: names and float32 values in sorted order.
-        activation: one of `ACTIVATIONS`.
+        weights_sha256: hex digest of the state: names and float32 values in sorted order; or of
+            the files that say everything, see `files_sha256`.
+        activation: of the text tower, one of `ACTIVATIONS` or "gelu_tanh".
         context_length: tokens that the text tower takes.
         mean: of the training images' red, green and blue in [0, 1].
         std: their standard deviations.
+        scores: "softmax", or "sigmoid" of a CLIP that was trained to score single pairs.
     """
 
     source: str
@@ -40,6 +42,7 @@ class Provenance:
     context_length: int
     mean: tuple[float, float, float] = PIXEL_MEAN
     std: tuple[float, float, float] = PIXEL_STD
+    scores: str = "softmax"
 
 
 def clip_module() -> Any:
@@ -138,7 +141,8 @@ def cast_clip(model: Any, precision: str) -> Any:
 
     "fp16" and "bf16" convert convolutions, linear and attention layers and the projections, as
     OpenAI's archives are stored; normalisation layers and embeddings stay float32. "fp32" and
-    "amp" leave everything float32.
+    "amp" leave everything float32. An image tower that has ``converted_whole`` is another
+    library's: all of it is converted.
     """
     dtype = _TOWER_DTYPE.get(precision)
     if dtype is None:
@@ -153,6 +157,8 @@ def cast_clip(model: Any, precision: str) -> Any:
             tensor = getattr(module, attribute)
             if isinstance(tensor, Tensor):
                 tensor.data = tensor.data.to(dtype)
+    if getattr(model.visual, "converted_whole", False):
+        model.visual.to(dtype)
     return model
 
 

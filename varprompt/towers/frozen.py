@@ -15,13 +15,20 @@ from .text import FrozenTextEncoder
 
 
 class FrozenCLIP(nn.Module):
-    """The two towers and the temperature of a CLIP, in the number format of `precision`."""
+    """The two towers and the temperature of a CLIP, in the number format of `precision`.
+
+    Attributes:
+        scale: factor in front of the cosines.
+        bias: added to them where single pairs are scored, see `pair_scores`; 0 of most CLIPs.
+    """
 
     def __init__(self, clip_model: Any, precision: str = "fp32", mem_budget: int = 0):
         super().__init__()
         self.clip = cast_clip(clip_model, precision).eval().requires_grad_(False)
         self.encode_text = FrozenTextEncoder(self.clip, mem_budget)
         self.scale = float(self.clip.logit_scale.detach().float().exp())
+        bias = getattr(self.clip, "logit_bias", None)
+        self.bias = 0.0 if bias is None else float(bias.detach())
 
     def train(self, mode: bool = True) -> FrozenCLIP:
         """Stay in evaluation mode: batch statistics of the image tower are frozen too."""
@@ -40,3 +47,14 @@ class FrozenCLIP(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)`."""
         return F.normalize(self.clip.encode_image(images).float(), dim=-1)
+
+    def pair_scores(self, features: Tensor, text: Tensor) -> Tensor:
+        """What SigLIP says of single pairs: sigmoid of scaled cosine plus bias, `(..., B, C)`.
+
+        They do not add up to 1 over classes. Of a CLIP that was not trained so they mean nothing.
+
+        Args:
+            features: unit-norm image features `(B, E)`.
+            text: unit-norm text features `(..., C, E)`.
+        """
+        return torch.sigmoid(self.scale * features @ text.transpose(-2, -1) + self.bias)

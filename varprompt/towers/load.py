@@ -1,4 +1,4 @@
-"""CLIPs from every source, by name: OpenAI's, the embedded tiny one, those that others register."""
+"""CLIPs from every source, by name: OpenAI's, open_clip's, transformers', the embedded tiny one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from .build import (
     clip_module,
     input_size,
 )
+from .huggingface import load_hf
 from .openai import load_openai, openai_urls
+from .openclip import load_open_clip
 from .weights import load_file
 
 __all__ = [
@@ -39,6 +41,8 @@ def load_embedded(name: str = "", path: str = "", activation: str = "") -> Any:
 CLIP_SOURCES: dict[str, Callable[[str, str, str], Any]] = {
     "openai": load_openai,
     "embedded": load_embedded,
+    "open_clip": load_open_clip,
+    "hf": load_hf,
 }
 """Prefix -> function of (name behind the prefix, MODEL.BACKBONE.PATH, MODEL.BACKBONE.ACTIVATION).
 
@@ -54,15 +58,17 @@ def load_clip(
 
     Args:
         name: an OpenAI model name ("ViT-B/16", also "openai:ViT-B/16"), "embedded" for the tiny
-            CLIP of this package, or "SOURCE:NAME" with a source in `CLIP_SOURCES`.
+            CLIP of this package, "open_clip:NAME/TAG", "hf:ORG/MODEL", their folders (see
+            docs/towers.md), or "SOURCE:NAME" with another source in `CLIP_SOURCES`.
         path: a weight file (state dict, safetensors or TorchScript archive); overrides `name`
-            for OpenAI's names and "embedded".
+            for OpenAI's names and "embedded", and is that of the named model of "open_clip".
         device: where the model goes.
         activation: "quick_gelu" or "gelu", for a file that does not say it.
 
     Returns:
-        ``clip.model.CLIP`` with its `Provenance` as ``provenance``; ``weights_sha256`` and
-        ``activation`` of that are attributes of the model, too.
+        ``clip.model.CLIP``, or `varprompt.towers.adapt.AdaptedCLIP` from other libraries, with its
+        `Provenance` as ``provenance``; ``weights_sha256`` and ``activation`` of that are attributes
+        of the model, too.
 
     Raises:
         ConfigError: unknown name; an activation that nobody states, or another than the source's.

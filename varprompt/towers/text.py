@@ -9,6 +9,9 @@ The own tokens of the classes are packed whole into tiles of equal size; a tile 
 for attention, whose mask lets a token see the shared beginning and its own class. With more work
 than fits the memory budget, tiles and samples are processed in chunks whose activations are
 computed again in the backward pass.
+
+A tower that is not causal, or reads its padding, shares nothing: there the shared beginning is
+empty and a tile is one class with all of its tokens. That is the plain path.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class FrozenTextEncoder(nn.Module):
         self.ln_final = clip_model.ln_final
         self.positions = clip_model.positional_embedding
         self.projection = clip_model.text_projection
+        self.projection_bias = getattr(clip_model, "text_bias", None)
         self.n_heads = self.blocks[0].attn.num_heads
         self.mem_budget = mem_budget
         self._automatic: dict[torch.device, int] = {}
@@ -137,14 +141,17 @@ class FrozenTextEncoder(nn.Module):
         """Run start token and leading context through the tower; keep keys and values."""
         # a context per class (S, C, M, D) shares nothing but the start token
         lead = contexts[:, : tokens.n_lead] if contexts.dim() == 3 else contexts[:, 0, :0]
-        start = tokens.start.to(self.dtype).expand(1, len(contexts), -1)
+        n_start = tokens.n_shared - tokens.n_lead  # one start token, or none
+        start = tokens.start.to(self.dtype).expand(n_start, len(contexts), -1)
         x = torch.cat([start, lead.transpose(0, 1)])  # (P, S, D)
+        if not len(x):
+            return [(x, x) for _ in self.blocks]
         x = x + self.positions[: len(x), None].to(x.dtype)
         kept = []
         for i, block in enumerate(self.blocks):
             if deep is not None and 0 < i <= len(deep):
                 own = deep[i - 1].transpose(0, 1)  # (N, S, D)
-                x = torch.cat([x[:1], own, x[1 + len(own) :]])
+                x = torch.cat([x[:n_start], own, x[n_start + len(own) :]])
             q, k, v = project_qkv(block, x)
             kept.append((k, v))
             if len(kept) < len(self.blocks):  # nobody reads what the last layer makes of these
@@ -176,6 +183,8 @@ class FrozenTextEncoder(nn.Module):
                 x, attended = (t.flatten(0, 1).index_select(0, tokens.ends) for t in (x, attended))
             x = finish(block, x, attended, self.activation)
         x = self.ln_final(x) @ self.projection  # (C, S, E)
+        if self.projection_bias is not None:
+            x = x + self.projection_bias.to(x.dtype)
         # in float32: half precision would miss unit norm by 1e-4 and more
         return F.normalize(x.float(), dim=-1) if unit_norm else x.float()
 
@@ -193,7 +202,7 @@ class FrozenTextEncoder(nn.Module):
         # Chunks cannot make the output smaller: where it alone is too large, they keep a share of
         # the budget, as the smallest chunks would only be slow.
         left = max(left, budget // _LEAST_SHARE)
-        samples = left // (per_token * (n_tiles * tokens.tile + 1 + tokens.n_lead))
+        samples = left // (per_token * (n_tiles * tokens.tile + tokens.n_shared))
         tiles = left // (per_token * tokens.tile)
         # With a graph, chunks mean a second forward: a CPU has small ones only if it must have any.
         if self.positions.device.type == "cpu" and not (backward and samples >= n_samples):
@@ -208,7 +217,7 @@ class FrozenTextEncoder(nn.Module):
         features = 4 * tokens.n_classes * self.projection.shape[1]
         if not backward:
             return 2 * features  # of the chunk, and in the output
-        shared = (1 + tokens.n_lead) * self.positions.shape[1] * self.dtype.itemsize
+        shared = tokens.n_shared * self.positions.shape[1] * self.dtype.itemsize
         return 3 * features + 2 * len(self.blocks) * shared  # their gradient; keys and values
 
 

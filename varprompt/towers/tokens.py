@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -11,33 +12,37 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from .load import clip_module
+from .forms import TextForm, embed_words, encode, encode_behind, text_form
+from .tiles import fill_tiles
+
+__all__ = ["POSITIONS", "ClassTokens", "class_tokens", "embed_words", "encode", "text_tokens"]
 
 POSITIONS = ("end", "middle", "front")
-# Longest tile: attention within a tile costs in proportion to it, the copies of the shared keys
-# and values in inverse proportion (measured with benchmarks/step.py, see docs/performance.md).
-TILE = 32
 
 
 @dataclass(frozen=True)
 class ClassTokens:
     """The own part of every class's prompt: all that does not belong to the shared beginning.
 
+    Of a tower that needs whole prompts (`TextForm.whole`) nothing is shared, P = 0, and a tile is
+    one class with its padding, Y = context length.
+
     Own parts are packed whole into Z tiles of equal size, Y tokens each, with next to no padding.
     A token is a fixed embedding or a slot for a context vector.
 
     Attributes:
-        start: embedding of the start token `(D,)`.
+        start: embedding of the start token `(D,)`, zero if there is none.
         fixed: embeddings `(Z, Y, D)`, zero at slots and padding.
         slots: index `(Z, Y)` of the context vector that fills the token, -1 for none.
         owner: class index `(Z, Y)` of each token, 0 for padding.
-        position: index `(Z, Y)` of a token within its own part, 0 for padding.
+        position: index `(Z, Y)` of a token within its own part, 0 for padding; or the last one of
+            the context length, counted alike.
         sees: whether a token (second axis) attends to another one (third axis: P of the shared
             beginning, Y of its tile), `(Z, Y, P + Y)`.
-        ends: index `(C,)` of every class's end-of-text token among the Z * Y tokens.
+        ends: index `(C,)` of every class's token that is read, among the Z * Y tokens.
         counts: classes per tile.
         inverse: `(C,)`, where each class stands in `ends`.
-        n_lead: leading context vectors that belong to the shared beginning, P - 1.
+        n_lead: leading context vectors that belong to the shared beginning.
         has_slots: whether any token is filled by a context vector.
     """
 
@@ -67,6 +72,11 @@ class ClassTokens:
     def tile(self) -> int:
         """Y."""
         return self.fixed.shape[1]
+
+    @property
+    def n_shared(self) -> int:
+        """P: `n_lead`, and the start token where there is one."""
+        return self.sees.shape[-1] - self.tile
 
     def to(self, device: torch.device | str) -> ClassTokens:
         """The same tokens with every tensor on `device`; itself if it is there already."""
@@ -108,25 +118,6 @@ class ClassTokens:
         return torch.where(self.slots[..., None, None] >= 0, filled, fixed.to(filled.dtype))
 
 
-def encode(text: str) -> list[int]:
-    """Byte-pair token ids of `text`, without start and end.
-
-    Raises:
-        ConfigError: `text` has one of these two written out, which would end the prompt there.
-    """
-    tokens = _tokenizer().encode(text)
-    for mark in ("<|startoftext|>", "<|endoftext|>"):
-        if _tokenizer().encoder[mark] in tokens:
-            raise ConfigError(f"{text!r} contains {mark}, which belongs to CLIP: leave it out")
-    return tokens
-
-
-def embed_words(clip_model: Any, text: str) -> Tensor:
-    """Token embeddings `(n, D)` of `text`, float32."""
-    weight = clip_model.token_embedding.weight
-    return weight[torch.tensor(encode(text), device=weight.device).long()].detach().float()
-
-
 def class_tokens(
     clip_model: Any,
     names: Sequence[str],
@@ -148,64 +139,86 @@ def class_tokens(
     Raises:
         ConfigError: names whose prompt does not fit the context length, all of them.
     """
+    form = text_form(clip_model)
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     # Context vectors stand among the token ids as negative numbers until `_pack` tells them apart.
     slots = [-1 - j for j in range(n_ctx)]
+    words_of = partial(encode_behind if before else encode, clip_model=clip_model)
     rows = []
     for name in (n.replace("_", " ") for n in names):
         # with its full stop, as CLIP encodes it: after "St." both stops are one token
-        n_name = len(encode(name))
-        text = [*encode(f"{name}."), _tokenizer().encoder["<|endoftext|>"]]
+        n_name = len(words_of(name))
+        text = [*words_of(f"{name}."), *form.end]
         rows.append(slots[:before] + text[:n_name] + slots[before:] + text[n_name:])
     # What stands before the name is the same for all classes, so it is encoded once per sample;
-    # with a context for each class only the start token is.
-    shared = 0 if class_specific else before
+    # with a context for each class only the start token is, and of whole prompts nothing.
+    shared = 0 if class_specific or form.whole else before
     return _pack(clip_model, list(names), [row[shared:] for row in rows], shared)
 
 
 def text_tokens(clip_model: Any, texts: Sequence[str]) -> ClassTokens:
     """Whole texts as prompts without context (M = 0), for zero-shot classification."""
-    end = _tokenizer().encoder["<|endoftext|>"]
-    return _pack(clip_model, list(texts), [[*encode(text), end] for text in texts], 0)
+    end = text_form(clip_model).end
+    return _pack(clip_model, list(texts), [[*encode(t, clip_model), *end] for t in texts], 0)
 
 
 def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int) -> ClassTokens:
     """Put rows of token ids into tiles; -1 - j stands for context vector j."""
-    limit = len(clip_model.positional_embedding)
-    too_long = [n for n, row in zip(names, rows, strict=True) if 1 + n_lead + len(row) > limit]
+    form, limit = text_form(clip_model), len(clip_model.positional_embedding)
+    n_shared = len(form.start) + n_lead
+    too_long = [n for n, row in zip(names, rows, strict=True) if n_shared + len(row) > limit]
     if too_long:
         raise ConfigError(
             f"{len(too_long)} prompt(s) do not fit the {limit} tokens of this CLIP with "
             f"{n_lead} shared context tokens, e.g. {too_long[:10]}: shorten the class names or "
             "N_CTX / CTX_INIT"
         )
-    size, tiles = _tiles([len(row) for row in rows])
-    pad = _tokenizer().encoder["<|endoftext|>"]
-    items: list[tuple[int, ...]] = []
-    owner: list[tuple[int, ...]] = []
-    position: list[tuple[int, ...]] = []
-    for tile in tiles:
-        tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
-        tokens += [(pad, -1, 0)] * (size - len(tokens))
-        for column, values in zip((items, owner, position), zip(*tokens, strict=True), strict=True):
-            column.append(values)
-    order = [c for tile in tiles for c in tile]
-    ends = [z * size + e - 1 for z, tile in enumerate(tiles)
-            for e in accumulate(len(rows[c]) for c in tile)]  # fmt: skip
-    weight = clip_model.token_embedding.weight
-    ids, owners = torch.tensor(items), torch.tensor(owner)
+    if not form.whole:
+        read = [len(row) - 1 for row in rows]
+        return _lay_out(
+            clip_model, rows, read, fill_tiles([len(r) for r in rows]), n_lead, n_shared
+        )
+    padded = [_padded(form, [*form.start, *row], limit) for row in rows]
+    tiles = limit, [[c] for c in range(len(rows))]
+    return _lay_out(clip_model, [row for row, _ in padded], [at for _, at in padded], tiles, 0, 0)
+
+
+def _padded(form: TextForm, row: list[int], limit: int) -> tuple[list[int], int]:
+    """A whole prompt with its padding, and the index of the token that is read."""
+    padding = [form.pad] * (limit - len(row))
+    end = limit - 1 if form.pad_left else len(row) - 1
+    read = {"end": end, "first": 0, "last": limit - 1}[form.read]
+    return (padding + row if form.pad_left else row + padding), read
+
+
+def _lay_out(
+    clip_model: Any, rows: list[list[int]], read: list[int], layout: tuple[int, list[list[int]]],
+    n_lead: int, n_shared: int,
+) -> ClassTokens:  # fmt: skip
+    """The tokens of `rows`, of which those at `read` count, in tiles (size, rows of each)."""
+    form, weight = text_form(clip_model), clip_model.token_embedding.weight
+    size, tiles = layout
+    ids, owners, position = _columns(rows, tiles, size, form.pad)
     # padding sees itself: the softmax over nothing is NaN, which would spread to gradients
-    own = (owners[:, :, None] == owners[:, None]).tril()  # (Z, Y, Y)
+    own = owners[:, :, None] == owners[:, None]  # (Z, Y, Y)
+    own = own.tril() if form.causal else own
+    order = [c for tile in tiles for c in tile]
+    first = [z * size + e - len(rows[tile[i]]) for z, tile in enumerate(tiles)
+             for i, e in enumerate(accumulate(len(rows[c]) for c in tile))]  # fmt: skip
+    ends = torch.tensor([start + read[c] for start, c in zip(first, order, strict=True)])
+    if form.apart:
+        position.view(-1)[ends] = len(clip_model.positional_embedding) - 1 - n_shared
+        own.view(-1, size)[ends, ends % size] = False
     fixed = weight[ids.clamp(min=0).to(weight.device)].detach()
     slots = torch.where(ids < 0, -1 - ids, -1).to(weight.device)
     return ClassTokens(
-        start=weight[_tokenizer().encoder["<|startoftext|>"]].detach(),
+        start=weight[form.start[0]].detach() if form.start else torch.zeros_like(weight[0]),
         fixed=torch.where(slots[..., None] >= 0, torch.zeros_like(fixed), fixed),
         slots=slots,
         owner=owners.clamp(min=0).to(weight.device),
-        position=torch.tensor(position).to(weight.device),
-        sees=torch.cat([own.new_ones(*own.shape[:2], 1 + n_lead), own], -1).to(weight.device),
-        ends=torch.tensor(ends).to(weight.device),
+        position=position.to(weight.device),
+        sees=torch.cat([own.new_ones(*own.shape[:2], n_shared), own], -1).to(weight.device),
+        ends=ends.to(weight.device),
         counts=tuple(len(tile) for tile in tiles),
         inverse=torch.tensor(order).argsort().to(weight.device),
         n_lead=n_lead,
@@ -213,38 +226,12 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
     )
 
 
-def _tiles(lengths: list[int]) -> tuple[int, list[list[int]]]:
-    """Distribute classes of the given lengths over tiles of one size: (size, classes per tile).
-
-    Every tile takes the longest class that still fits until none does. Of a few sizes the one
-    with the least padding is taken.
-    """
-    # the least number of tiles of about TILE tokens, then the least size with which that many do
-    n_tiles = -(-sum(lengths) // max(TILE, *lengths))
-    least = max(-(-sum(lengths) // n_tiles), *lengths)
-    return min(
-        ((size, _fill(lengths, size)) for size in range(least, least + 8)),
-        key=lambda choice: choice[0] * len(choice[1]),
-    )
-
-
-def _fill(lengths: list[int], size: int) -> list[list[int]]:
-    # by length, of which there are few however many classes: the search is short
-    waiting: dict[int, list[int]] = {}
-    for c in reversed(range(len(lengths))):
-        waiting.setdefault(lengths[c], []).append(c)
-    tiles: list[list[int]] = []
-    while waiting:
-        tile, room = [], size
-        while fitting := [n for n in waiting if n <= room]:
-            n = max(fitting)
-            tile.append(waiting[n].pop())
-            room -= n
-            if not waiting[n]:
-                del waiting[n]
-        tiles.append(tile)
-    return tiles
-
-
-def _tokenizer() -> Any:
-    return clip_module().clip._tokenizer
+def _columns(rows: list[list[int]], tiles: list[list[int]], size: int, pad: int) -> list[Tensor]:
+    """Token ids, class and index in its row of every token, `(Z, Y)` each; class -1 is padding."""
+    columns: list[list[tuple[int, ...]]] = [[], [], []]
+    for tile in tiles:
+        tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
+        tokens += [(pad, -1, 0)] * (size - len(tokens))
+        for column, values in zip(columns, zip(*tokens, strict=True), strict=True):
+            column.append(values)
+    return [torch.tensor(column) for column in columns]
