@@ -113,6 +113,42 @@ def run(source, tail="", script=False, **more):
     )  # fmt: skip
 
 
+SIGNAL_AT = """
+import importlib.abc, os, runpy, sys
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+sys.meta_path.insert(0, Finder())
+sys.argv = ["train.py", "train", "--help"]
+{start}
+"""
+STARTS = {
+    "train.py": "runpy.run_path('train.py', run_name='__main__')",
+    "varprompt train": "runpy.run_module('varprompt', run_name='__main__')",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("start", STARTS)
+def test_signal_among_the_first_imports_of_a_training(start, number):
+    code = SIGNAL_AT.format(module="varprompt.train", number=int(number), start=STARTS[start])
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (75, "", "interrupted\n")
+
+
+def test_signal_among_the_first_imports_of_a_tool():
+    code = SIGNAL_AT.format(module="varprompt.settings", number=int(signal.SIGTERM), start=(
+        "sys.argv[1] = 'report'; runpy.run_module('varprompt', run_name='__main__')"
+    ))  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "interrupted\n")
+
+
 def test_interrupt_where_python_forgets_it(tool, tmp_path):
     source = f"class A:\n    def __del__(self):\n        {STOP.replace(chr(10), '; ')}\n"
     name = tool(f"{source}{MAIN}    A()\n    print('went on')\n    return 0")

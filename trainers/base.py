@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from varprompt.console import EXIT_RESUMABLE
 from varprompt.images.encode import view_loader
 from varprompt.images.loaders import derive_seed, end_workers
 from varprompt.objective import objective, predictive_log_prob
 from varprompt.run.guard import StepRecord
 from varprompt.run.identity import TEST, TRAIN, Identity
-from varprompt.run.interrupt import EXIT_RESUMABLE, StopRequest, stop_on_signal
+from varprompt.run.interrupt import StopRequest, stop_on_signal
 
 from .data import selected_on
 from .identity import identify

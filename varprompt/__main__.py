@@ -6,7 +6,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from .console import exit_at_interrupt, out, run_tool, say
+from .console import EXIT_BAD_INPUT, EXIT_RESUMABLE, exit_at_interrupt, out, run_tool, say
 
 exit_at_interrupt()  # until a command takes over: its imports take a while
 
@@ -23,7 +23,6 @@ COMMANDS = {
     "convert": ("varprompt.convert", "checkpoints from this project's layout to CoOp's and back"),
     "configs": ("", "print the folder of the configuration files"),
 }
-EXIT_BAD_INPUT = 2
 
 
 def usage() -> str:
@@ -57,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out(str(configs_folder()))
         return 0
     if name == "train" or name == "test":
+        exit_at_interrupt(EXIT_RESUMABLE)
         from . import train
 
         return train.main([*(["--eval-only"] if name == "test" else []), *arguments])

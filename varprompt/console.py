@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 READER_GONE = 1
 EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 INTERRUPTED = 130
 DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
 _BOXES = "±─│"
@@ -31,6 +32,7 @@ _IN_ASCII = {"±": "+-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥
 _ERRORS = "varprompt.plain"
 
 _interrupted = False
+_exit_code = 0  # of a process that a signal ends; 0 = that of a shell, 128 + the signal's number
 
 
 def run_script(module: str) -> int:
@@ -62,10 +64,16 @@ def run_tool(module: str, argv: Sequence[str] | None = None) -> int:
             let_go_of_broken_streams()
 
 
-def exit_at_interrupt() -> None:
-    """Until `run_tool` takes over, Ctrl-C ends the process with one line: for slow imports."""
+def exit_at_interrupt(code: int = 0) -> None:
+    """Until handlers of the command take over, Ctrl-C and SIGTERM end the process with one line.
+
+    For slow imports. The exit code is `code`; 0 = that of a shell, 130 or 143.
+    """
+    global _exit_code
+    _exit_code = code
     with suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGINT, _end)
+        signal.signal(signal.SIGTERM, _end)
 
 
 def explain_errors() -> None:
@@ -200,10 +208,10 @@ def _unraisable(args: Any) -> None:
     sys.__unraisablehook__(args)
 
 
-def _end(number: int = 0, frame: FrameType | None = None) -> None:
+def _end(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     with suppress(OSError):
         os.write(2, b"interrupted\n")
-    os._exit(INTERRUPTED)
+    os._exit(_exit_code or 128 + number)
 
 
 @contextmanager

@@ -13,14 +13,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .console import EXIT_BAD_INPUT
 from .errors import VarPromptError, out_of_memory
 from .settings.command import check_command, parser, setup_cfg
 from .settings.plugins import load_plugins, share_packages
 
 if TYPE_CHECKING:
     from .run.interrupt import StopRequest
-
-EXIT_BAD_INPUT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
+from ..console import EXIT_RESUMABLE
+
 INTERRUPTED = "interrupted: the same command goes on from the last state"
 _AGAIN = 0.05  # seconds until a lost exception is raised again
 
