@@ -377,7 +377,7 @@ def line(folders, trainer, pairs):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torchvision, about odd transforms
-@quick(200)
+@quick(80)
 @given(trainer=st.sampled_from(TRAINERS), pairs=run_pairs)
 def test_trainers_are_built(folders, trainer, pairs):
     argv = line(folders, trainer, pairs)
@@ -392,7 +392,7 @@ def test_trainers_are_built(folders, trainer, pairs):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@quick(60)
+@quick(40)
 @given(trainer=st.sampled_from(TRAINERS), pairs=run_pairs)
 def test_runs(folders, trainer, pairs):
     """Whole runs of few steps: exit code 0 with results, or 2 with one message."""

@@ -112,13 +112,15 @@ def learns(trainer: type[Declaration] | str) -> bool:
 
 def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
     """Keys with another value than by default that `trainer`, or its posterior, does not read."""
+    from dassl.config import get_cfg_default
+
     trainer = _class_of(trainer)
     own = f"TRAINER.{trainer.node}."
     family = POSTERIORS.get(cfg.TRAINER.get(trainer.node, {}).get("POSTERIOR", ""))
     keys = _keys(cfg, trainer) if family else {}
     idle = {keys[field] for field in getattr(family, "unread", ()) if field in keys}
     read = {"TRAINER.NAME", *FOR_ALL, *trainer.also_reads}
-    default = dict(leaves(default_tree()))
+    default = dict(leaves(get_cfg_default())) | dict(leaves(default_tree()))
     return [
         key
         for key, value in leaves(cfg)
