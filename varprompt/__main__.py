@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("varprompt.train", "train a prompt learner and test it: CoOp's command line"),
     "test": ("varprompt.train", "test a trained one: train --eval-only"),
     "report": ("varprompt.report.command", "tables and figures from a folder of results"),
+    "fetch": ("varprompt.datasets.fetching", "get data sets from the network, where that can be"),
     "check": ("varprompt.datasets.inspection", "which data sets are there, complete, readable"),
     "convert": ("varprompt.convert", "checkpoints from this project's layout to CoOp's and back"),
     "configs": ("", "print the folder of the configuration files"),

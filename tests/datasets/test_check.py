@@ -14,23 +14,6 @@ from datasets.check import main
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def as_published(monkeypatch):
-    """Return a function: makes a fixture and takes its sizes for the published ones."""
-
-    def make(name, root):
-        top = layouts.make(name, root)
-        kind = DATASET_REGISTRY.get(name)
-        sizes = (None, None, None)
-        if name in layouts.WITH_SPLIT_FILE:
-            sizes = tuple(len(rows) for rows in layouts.write_split(name, top).values())
-        monkeypatch.setattr(kind, "sizes", sizes)
-        monkeypatch.setattr(kind, "n_classes", len(layouts.CLASSNAMES[name]))
-        return top
-
-    return make
-
-
 def row_of(name, text):
     return next(line for line in text.splitlines() if line.startswith(f"{name} "))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -18,7 +20,14 @@ _TIMEOUT = 60  # seconds without any data
 _CHUNK = 2**20
 
 
-def download(url: str, target: Path, sha256: str) -> None:
+def download(
+    url: str,
+    target: Path,
+    sha256: str = "",
+    *,
+    md5: str = "",
+    check: Callable[[Path], None] | None = None,
+) -> None:
     """Fetch `url` to `target`, unless that is there already with the right content.
 
     What has arrived is kept beside it as ``NAME.part`` and taken up again next time. Other
@@ -26,31 +35,45 @@ def download(url: str, target: Path, sha256: str) -> None:
 
     Args:
         url: of the file.
-        target: where it goes; a file with other content is replaced.
+        target: where it goes; a file with other content is replaced. Without a digest a file that
+            is there is the right one.
         sha256: hex digest of the content.
+        md5: the same, where only that is published: against accidents, not against forgery.
+        check: raises a DataError if the content of a file cannot be right.
 
     Raises:
         DataError: another content arrived.
         OSError: no network, no such file there, a full or read-only disk.
     """
+    kind, wanted = ("sha256", sha256) if sha256 else ("md5", md5)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if file_sha256(target) == sha256:
+        if target.is_file() and wanted in ("", file_digest(target, kind)):
             return
         part = target.with_name(f"{target.name}.part")
         _fetch(url, part)
-        found = file_sha256(part)
-        if found != sha256:
+        try:
+            found = file_digest(part, kind) if wanted else ""
+            if found != wanted:
+                raise DataError(f"{url} sent something else: its {kind} is {found}, not {wanted}")
+            if check:
+                check(part)
+        except DataError:
             part.unlink()
-            raise DataError(f"{url} sent something else: its sha256 is {found}, not {sha256}")
+            raise
         os.replace(part, target)
 
 
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content, '' if there is no such file."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, kind: str) -> str:
+    """The same with another algorithm of hashlib."""
     if not path.is_file():
         return ""
-    result = hashlib.sha256()
+    result = hashlib.new(kind, usedforsecurity=kind != "md5")
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             result.update(chunk)
@@ -71,6 +94,10 @@ def _fetch(url: str, part: Path) -> None:
     with answer:
         goes_on = answer.status == 206
         missing = int(answer.headers.get("Content-Length") or 0)
+        free = shutil.disk_usage(part.parent).free + (0 if goes_on else start)
+        if missing > free:
+            reason = f"no room for its {missing:,} bytes: {free:,} are free"
+            raise OSError(errno.ENOSPC, reason, str(part.parent))
         with (
             open(part, "ab" if goes_on else "wb") as file,
             tqdm.wrapattr(
