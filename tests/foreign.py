@@ -181,7 +181,7 @@ def save_open_clip(kind, folder):
     tower = getattr(model, "text", model)
     return SimpleNamespace(
         name=f"open_clip:{folder}", folder=folder, model=model, tokens=theirs,
-        embedding=tower.token_embedding, encode_image=model.encode_image,
+        embedding=tower.token_embedding, layers=tower.transformer.resblocks, encode_image=model.encode_image,
         encode_text=model.encode_text, mean=(0.4,) * 3, std=(0.3,) * 3,
         size=model.visual.image_size if isinstance(model.visual.image_size, int)
         else model.visual.image_size[0],
@@ -231,7 +231,8 @@ def save_hf(kind, folder):
 
     return SimpleNamespace(
         name=f"hf:{folder}", folder=folder, model=model, tokens=tokens, size=32,
-        embedding=model.text_model.embeddings.token_embedding, encode_image=encode_image,
+        embedding=model.text_model.embeddings.token_embedding,
+        layers=model.text_model.encoder.layers, encode_image=encode_image,
         encode_text=lambda ids: model.get_text_features(input_ids=ids).pooler_output,
         mean=tuple(processor.image_mean), std=tuple(processor.image_std),
     )  # fmt: skip

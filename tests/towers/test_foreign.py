@@ -22,6 +22,34 @@ WORDS = "a photo of a"
 TOLERANCE = 1e-5
 
 
+def their_features(their, clip, context, deep=None):
+    """Features `(C, E)` by the library's own tower, made to take the context instead of WORDS.
+
+    `deep` is what its second layer finds there.
+    """
+    ids = their.tokens([f"{WORDS} {name.replace('_', ' ')}." for name in NAMES])
+    words = forms.encode(WORDS, clip)
+    first = [next(i for i in range(len(row)) if row[i : i + 4].tolist() == words) for row in ids]
+
+    def put(values, rows):
+        return torch.stack([
+            torch.cat([row[:i], values, row[i + len(values) :]])
+            for row, i in zip(rows, first, strict=True)
+        ])  # fmt: skip
+
+    hooks = [their.embedding.register_forward_hook(lambda module, args, out: put(context, out))]
+    if deep is not None:
+        hooks.append(
+            their.layers[1].register_forward_pre_hook(
+                lambda module, args: (put(deep, args[0]), *args[1:])
+            )
+        )
+    features = F.normalize(their.encode_text(ids), dim=-1)
+    for hook in hooks:
+        hook.remove()
+    return features
+
+
 def normal(features):
     return F.normalize(features.detach(), dim=-1)
 
@@ -60,23 +88,29 @@ def test_value_and_gradient_with_learned_context(library, kind, budget, theirs):
     weights = torch.randn(2, len(NAMES), 64, generator=generator)[
         ..., : clip.text_projection.shape[1]
     ]
-    ids = their.tokens([f"{WORDS} {name.replace('_', ' ')}." for name in NAMES])
-    words = forms.encode(WORDS, clip)
-    first = [next(i for i in range(len(row)) if row[i : i + 4].tolist() == words) for row in ids]
-
-    def features(context):
-        def answer(module, args, output):
-            rows = [torch.cat([row[:i], context, row[i + 4 :]])
-                    for row, i in zip(output, first, strict=True)]  # fmt: skip
-            return torch.stack(rows)
-
-        with their.embedding.register_forward_hook(answer):
-            return F.normalize(their.encode_text(ids), dim=-1)
-
-    want = torch.stack([features(context) for context in contexts])
+    want = torch.stack([their_features(their, clip, context) for context in contexts])
     got = FrozenTextEncoder(clip, budget)(contexts, class_tokens(clip, NAMES, 4))
     assert error(got, want) < TOLERANCE
     gradients = [torch.autograd.grad((f * weights).sum(), contexts)[0] for f in (got, want)]
+    assert error(*gradients) < 3 * TOLERANCE
+
+
+@pytest.mark.parametrize("budget", [AMPLE, 1])
+@pytest.mark.parametrize(
+    ("library", "kind"), [("open_clip", "vit"), ("open_clip", "mobileclip"), ("hf", "siglip2")]
+)
+def test_deep_prompts(library, kind, budget, theirs):
+    their = theirs(library, kind)
+    clip = load_clip(their.name)
+    generator = torch.Generator().manual_seed(3)
+    prompts = (0.3 * torch.randn(2, 2, 4, 64, generator=generator)).requires_grad_()
+    deep = prompts[1:, :, :3]  # the fourth token goes on
+    pairs = zip(prompts[0], deep[0], strict=True)
+    want = torch.stack([their_features(their, clip, *pair) for pair in pairs])
+    got = FrozenTextEncoder(clip, budget)(prompts[0], class_tokens(clip, NAMES, 4), deep)
+    assert error(got, want) < TOLERANCE
+    weights = torch.randn(want.shape, generator=generator)
+    gradients = [torch.autograd.grad((f * weights).sum(), prompts)[0] for f in (got, want)]
     assert error(*gradients) < 3 * TOLERANCE
 
 

@@ -114,8 +114,9 @@ class FrozenTextEncoder(nn.Module):
         for rows in slices(len(contexts), n_samples):
             below = None if deep is None else deep[:, rows]
             prefix = run(self._prefix, contexts[rows], tokens, below)
+            below = None if tokens.n_shared else below  # else they are in the prefix
             parts = [
-                run(self._own, contexts[rows], prefix, tokens.part(tiles), unit_norm)
+                run(self._own, contexts[rows], prefix, tokens.part(tiles), unit_norm, below)
                 for tiles in slices(tokens.n_tiles, n_tiles)
             ]
             # tiles hold the classes in another order than the labels
@@ -124,10 +125,13 @@ class FrozenTextEncoder(nn.Module):
 
     def _check_deep(self, deep: Tensor, contexts: Tensor, tokens: ClassTokens) -> None:
         n_layers, n_samples, n_tokens = deep.shape[:3]
-        if contexts.dim() != 3 or n_tokens > tokens.n_lead:
+        # of whole prompts every context token is replaced in each class, wherever it stands
+        there = tokens.n_lead if tokens.n_shared else contexts.shape[-2]
+        there = there if contexts.dim() == 3 else 0
+        if n_tokens > there:
             raise ValueError(
                 f"{n_tokens} deep prompts replace context tokens that all classes share in front "
-                f"of their names, of which there are {tokens.n_lead if contexts.dim() == 3 else 0}"
+                f"of their names, of which there are {there}"
             )
         if n_samples != len(contexts) or n_layers >= len(self.blocks):
             raise ValueError(
@@ -161,7 +165,8 @@ class FrozenTextEncoder(nn.Module):
         return kept
 
     def _own(
-        self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens, unit_norm: bool
+        self, contexts: Tensor, prefix: Prefix, tokens: ClassTokens, unit_norm: bool,
+        deep: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Features `(C, S, E)` of the classes in the order of their tiles."""
         n_prefix, n_samples, width = prefix[0][0].shape
@@ -171,6 +176,8 @@ class FrozenTextEncoder(nn.Module):
         x = x.to(self.dtype) + self.positions[tokens.position + n_prefix, None].to(self.dtype)
         mask = tokens.sees[:, None]  # (Z, 1, Y, P + Y)
         for i, (block, shared) in enumerate(zip(self.blocks, prefix, strict=True)):
+            if deep is not None and 0 < i <= len(deep):
+                x = tokens.replaced(x, deep[i - 1])
             own = project_qkv(block, x)
             q, k, v = (t.expand(-1, -1, n_samples, -1) for t in own)  # (Z, Y, S, D)
             k, v = (

@@ -117,6 +117,12 @@ class ClassTokens:
             filled = contexts.permute(1, 2, 0, 3)[self.owner, index]
         return torch.where(self.slots[..., None, None] >= 0, filled, fixed.to(filled.dtype))
 
+    def replaced(self, x: Tensor, deep: Tensor) -> Tensor:
+        """`x` `(Z, Y, S, D)` with `deep` `(S, N, D)` in place of the first N context tokens."""
+        slots, n_deep = self.slots, deep.shape[1]
+        own = deep.transpose(0, 1)[slots.clamp(0, n_deep - 1)]  # (Z, Y, S, D)
+        return torch.where(((slots >= 0) & (slots < n_deep))[..., None, None], own, x)
+
 
 def class_tokens(
     clip_model: Any,
