@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from outputs import full_table
 
-from varprompt.report import figures, places
+from varprompt.report import canvas, figures, places
 from varprompt.report.figures import write_figures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def test_equal_points_do_not_hide_each_other(output):
     panels = figures._panels(table, figures._both)
     figure = figures.draw_base2new(panels, figures._styles(table), [])
     figure.draw_without_rendering()
-    markers = [line for line in figure.axes[0].lines if line.get_marker() in figures._MARKERS]
+    markers = [line for line in figure.axes[0].lines if line.get_marker() in canvas.MARKERS]
     spots = {
         tuple(line.get_transform().transform(line.get_xydata())[0].round()) for line in markers
     }

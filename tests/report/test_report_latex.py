@@ -38,11 +38,14 @@ def test_best_of_a_column_is_bold():
         Row("", "c", values(90.0, 50.0, 1.0, note="1 of 2 sets", partial=True)),
         Row("", "d", [Cell(note="missing")] * 3),
     ]
-    text = to_latex(Table("t", "T", ["Base", "New", "ECE new"], rows))
+    lower = frozenset({"ECE new"})
+    text = to_latex(Table("t", "T", ["Base", "New", "ECE new"], rows, lower=lower))
     assert r"a & $\mathbf{80.00}$ & $\mathbf{70.00}$ & $9.00$" in text
     assert r"b & $\mathbf{80.00}$ & $60.00$ & $\mathbf{5.00}$" in text
     assert r"c & $90.00^{(1)}$" in text and "d & missing & missing & missing" in text
-    assert r"\mathbf" not in to_latex(Table("t", "T", ["Base", "New", "ECE new"], rows[:1]))
+    assert r"\mathbf" not in to_latex(
+        Table("t", "T", ["Base", "New", "ECE new"], rows[:1], lower=lower)
+    )
 
 
 METHODS = ("VPT/vit_b16_c4_ep10", "VPT/vit_b16_c4_ep50", "CoOp/c", "CoCoOp/c")

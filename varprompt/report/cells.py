@@ -14,7 +14,8 @@ Series = Mapping[int | None, float]  # seed -> value in %; the seed of a zero-sh
 class Cell:
     """A mean in %, half its 95 % interval, the number of seeds, and what is incomplete.
 
-    `partial`: an average that lacks data sets, not to be compared with a whole one.
+    `partial`: an average that lacks data sets, not to be compared with a whole one; `digits`:
+    decimals that are shown.
     """
 
     mean: float | None = None
@@ -22,6 +23,15 @@ class Cell:
     seeds: int = 0
     note: str = ""
     partial: bool = False
+    digits: int = 2
+
+    def number(self) -> str:
+        """The mean as it is shown; empty without one."""
+        return "" if self.mean is None else f"{self.mean:.{self.digits}f}"
+
+    def half_width(self) -> str:
+        """Half the interval as it is shown; empty without one."""
+        return "" if self.half is None else f"{self.half:.{self.digits}f}"
 
 
 MISSING = Cell(note="missing")

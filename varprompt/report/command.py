@@ -2,6 +2,7 @@
 
     python report.py output                        the tables, on the screen
     python report.py output --write tables         as Markdown, CSV, LaTeX and PNG in tables/
+    python report.py output --columns calibration rejection     how far to trust probabilities
     python report.py output --html report.html     as one web page, with figures by class
 
 Runs are found by CoOp's folder layout, whoever wrote them: this project, CoOp, CoCoOp, MaPLe or the
@@ -26,6 +27,7 @@ from ..errors import ConfigError
 from .latex import to_latex
 from .render import to_csv, to_markdown, to_text
 from .runs import Found, find_runs
+from .scores import COLUMNS, score_tables
 from .tables import Table, all_tables
 
 NAMES = ("base2new", "cross_dataset", "domain", "fewshot")
@@ -50,6 +52,11 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument(
         "--tables", nargs="+", choices=NAMES, help="default: all for which there are runs"
     )
+    new.add_argument(
+        "--columns", nargs="+", choices=COLUMNS, default=["accuracy"], metavar="NAME",
+        help=f"what the tables show: {', '.join(COLUMNS)}; the last two in tables and figures of "
+        "their own (default: accuracy)",
+    )  # fmt: skip
     new.add_argument(
         "--seeds", nargs="+", type=int, default=[], help="expected seeds (default: all found)"
     )
@@ -81,9 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if line:
             say(line)
     known = all_tables(found.runs, args.seeds, not args.no_published)
-    tables = [table for table in known if not args.tables or table.name in args.tables]
+    asked = [table for table in known if not args.tables or table.name in args.tables]
+    scores = score_tables(found.runs, args.columns, args.seeds, not args.no_published)
+    tables = asked * ("accuracy" in args.columns) + scores
     if not tables:
-        raise ConfigError(nothing_found(args.directory, args.tables, [t.name for t in known]))
+        raise ConfigError(nothing_found(args, [t.name for t in known]))
     latex = partial(to_latex, long=args.longtable)
     for table in tables:
         table.notes += found.note()
@@ -108,10 +117,12 @@ def write(args: argparse.Namespace, tables: list[Table], found: Found) -> None:
     written: list[Path] = []
     if args.write:
         from .figures import write_figures
+        from .score_figures import write_score_figures
 
         folder = Path(args.write)
         written += write_all(tables, folder, found, args.longtable)
         written += write_figures(tables, folder)
+        written += write_score_figures(found.runs, tables, folder)
     if args.html:
         from ..files import write_atomic
         from .page.build import to_html
@@ -142,8 +153,14 @@ def write_all(tables: list[Table], folder: Path, found: Found, long: bool = Fals
     return list(texts)
 
 
-def nothing_found(directory: str, wanted: list[str] | None, known: list[str]) -> str:
+def nothing_found(args: argparse.Namespace, known: list[str]) -> str:
     """Why there is nothing to print, and what there is or what to do."""
+    directory, wanted = args.directory, args.tables
+    if known and "accuracy" not in args.columns:
+        return (
+            f"no figures of {' and '.join(args.columns)} in {directory}: its results are logs, or "
+            "of an earlier version; test the models again (--eval-only)"
+        )
     what = f"the tables asked for ({', '.join(wanted)})" if wanted else "a table"
     if known:
         advice = f"there are results for {', '.join(known)}"

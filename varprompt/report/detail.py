@@ -1,4 +1,4 @@
-"""What a results.json says beyond its averages: figures by class, and points of reliability.
+"""What a results.json says beyond its averages: figures by class, and points of two curves.
 
 Files of version 0.1.0 have neither; what is not as this project writes it is taken for absent.
 """
@@ -46,13 +46,15 @@ class Bin:
 
 @dataclass(frozen=True)
 class Detail:
-    """Figures by class, by label, and reliability; both are empty where nothing is recorded.
+    """Figures by class, by label, reliability, and risk; empty where nothing is recorded.
 
-    `n_tests` is the number of tests of the same images that were added up in it.
+    `risk` has points (coverage, error of what is kept), in percent. `n_tests` is the number of
+    tests of the same images that were added up in it.
     """
 
     classes: Mapping[int, ClassFigures] = field(default_factory=dict)
     reliability: tuple[Bin, ...] = ()
+    risk: tuple[tuple[float, float], ...] = ()
     n_tests: int = 1
 
     def confusions(self) -> list[tuple[int, int, int]]:
@@ -68,24 +70,35 @@ class Detail:
 
 def detail_of(content: Mapping[str, Any]) -> Detail:
     """What the content of a results.json says; nothing of a part that cannot be right."""
-    return Detail(_classes(content.get("per_class")), _reliability(content.get("reliability")))
+    return Detail(
+        _classes(content.get("per_class")),
+        _reliability(content.get("reliability")),
+        _risk(content.get("risk_coverage")),
+    )
 
 
 def pooled(details: Iterable[Detail]) -> Detail:
-    """Several tests of the same images in one: counts are added, points weighted by theirs."""
+    """Several tests of the same images in one.
+
+    Counts are added, points weighted by theirs, errors averaged.
+    """
     names: dict[int, str] = {}
     predicted: dict[int, Counter[int]] = {}
     bins: dict[tuple[float, float], list[Bin]] = {}
+    risks: dict[float, list[float]] = {}
     n_tests = 0
     for detail in details:
         n_tests += 1
+        for coverage, risk in detail.risk:
+            risks.setdefault(coverage, []).append(risk)
         for label, figures in detail.classes.items():
             names.setdefault(label, figures.name)
             predicted.setdefault(label, Counter()).update(figures.predicted)
         for point in detail.reliability:
             bins.setdefault((point.low, point.high), []).append(point)
     classes = {label: ClassFigures(names[label], predicted[label]) for label in sorted(names)}
-    return Detail(classes, tuple(_merged(bins[limits]) for limits in sorted(bins)), n_tests)
+    curve = tuple((at, sum(found) / len(found)) for at, found in sorted(risks.items()))
+    return Detail(classes, tuple(_merged(bins[limits]) for limits in sorted(bins)), curve, n_tests)
 
 
 def _merged(points: list[Bin]) -> Bin:
@@ -116,6 +129,18 @@ def _is_label(key: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 < value <= _MOST
+
+
+def _risk(content: Any) -> tuple[tuple[float, float], ...]:
+    columns = (
+        [content.get(key) for key in ("coverage", "risk")] if isinstance(content, dict) else []
+    )
+    if not columns or not all(isinstance(c, list) and len(c) < 1000 for c in columns):
+        return ()
+    points = list(zip(*columns, strict=False))
+    if not all(type(v) in (int, float) and 0 <= v <= 100 for point in points for v in point):
+        return ()
+    return tuple((float(coverage), float(risk)) for coverage, risk in points)
 
 
 def _reliability(content: Any) -> tuple[Bin, ...]:

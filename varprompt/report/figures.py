@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..console import say
+from .canvas import MOST_PANELS, Style, grid, save, styles, text
 from .cells import Cell
 from .places import GREY, Spot, annotate, equal_h, spread
 from .tables import Row, Table
@@ -20,14 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B")
-_MARKERS = "osD^vPXh"
 _DODGE, _MOST_DODGE = 0.12, 0.5  # of a factor of two: between two curves, and all of them
-_LONGEST = 80  # characters of a name
-_MOST_PANELS = 48
 _MEASURED_NAME = {"CLIP": "ZeroshotCLIP"}  # of a published method
 Panels = list[tuple[str, list[Row]]]
-Style = dict[str, tuple[str, str]]
 
 
 def write_figures(tables: list[Table], folder: str | os.PathLike) -> list[Path]:
@@ -46,13 +42,10 @@ def write_figures(tables: list[Table], folder: str | os.PathLike) -> list[Path]:
         for suffix, chosen in (("", averages), ("_by_data_set", single)):
             if chosen:
                 path = Path(folder, f"{table.name}{suffix}.png")
-                if len(chosen) > _MOST_PANELS:
-                    say(f"{path.name} shows {_MOST_PANELS} of {len(chosen)} data sets")
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", UserWarning)  # of characters no font has
-                    draw = drawers[table.name]
-                    figure = draw(chosen[:_MOST_PANELS], _styles(table), table.columns)
-                    figure.savefig(path, dpi=200, bbox_inches="tight")
+                if len(chosen) > MOST_PANELS:
+                    say(f"{path.name} shows {MOST_PANELS} of {len(chosen)} data sets")
+                draw, panels = drawers[table.name], chosen[:MOST_PANELS]
+                save(partial(draw, panels, _styles(table), table.columns), path)
                 written.append(path)
     return written
 
@@ -62,14 +55,14 @@ def draw_base2new(panels: Panels, style: Style, columns: list[str]) -> Figure:
 
     Points that would hide each other stand side by side.
     """
-    figure, axes = _grid(len(panels), 4.4 if len(panels) > 2 else 6.5)
+    figure, axes = grid(len(panels), 4.4 if len(panels) > 2 else 6.5)
     drawn: list[list[Spot]] = []
     for ax, (name, rows) in zip(axes, panels, strict=True):
         drawn.append([_point(ax, row, style) for row in rows if _both(row)])
         points = [(row, row.cells[:2]) for row in rows if _both(row)]
         _limits(ax, [cells for _, cells in points])
         notes = {f"{r.method}: {c.note}": 0 for r, cells in points for c in cells if c.note}
-        ax.set_title("\n".join(map(_text, [name, *notes])), fontsize=10)
+        ax.set_title("\n".join(map(text, [name, *notes])), fontsize=10)
         ax.set_xlabel("accuracy on base classes (%)")
         ax.set_ylabel("accuracy on new classes (%)")
     _legend(figure, axes, "bars", any(row.published for _, rows in panels for row in rows))
@@ -98,7 +91,7 @@ def _point(ax: Axes, row: Row, style: Style) -> Spot:
     color, marker = style[row.method]
     container = ax.errorbar(
         x, y, xerr=base.half, yerr=new.half, color=color, fmt=marker, ms=8, mec="white", mew=0.8,
-        elinewidth=1, capsize=2, zorder=4, label=_text(row.method),
+        elinewidth=1, capsize=2, zorder=4, label=text(row.method),
     )  # fmt: skip
     return container.get_children(), x, y
 
@@ -116,7 +109,7 @@ def draw_fewshot(panels: Panels, style: Style, columns: list[str]) -> Figure:
     numbers = [float(word) for word in words if word.isdigit()]
     shots = [float(word) if word.isdigit() else 2 * max(numbers) for word in words]
     ticks = {n: word for n, word in zip(shots, words, strict=True) if n}
-    figure, axes = _grid(len(panels), 3.6)
+    figure, axes = grid(len(panels), 3.6)
     for ax, (name, rows) in zip(axes, panels, strict=True):
         lines = [row for row in rows if not shots[0] and row.cells[0].mean is not None]
         curves = [row for row in rows if row not in lines]
@@ -127,13 +120,13 @@ def draw_fewshot(panels: Panels, style: Style, columns: list[str]) -> Figure:
             color, _ = style[row.method]
             dashes = (4 * i, (4, 4 * max(len(lines) - 1, 1)))  # each in the gaps of the others
             ax.axhline(
-                row.cells[0].mean or 0.0, color=color, ls=dashes, lw=1.2, label=_text(row.method)
+                row.cells[0].mean or 0.0, color=color, ls=dashes, lw=1.2, label=text(row.method)
             )
         ax.set_xscale("log", base=2)
         ax.set_xticks(list(ticks), list(ticks.values()))
         ax.minorticks_off()
         ax.set_xlim(min(ticks) / 1.2, max(ticks) * 1.2)
-        ax.set_title(_text(name), fontsize=10)
+        ax.set_title(text(name), fontsize=10)
         ax.set_xlabel("images per class")
         ax.set_ylabel("accuracy (%)")
         ax.grid(alpha=0.25, lw=0.6)
@@ -147,13 +140,7 @@ def _curve(ax: Axes, row: Row, shots: list[float], style: Style, factor: float) 
     x, mean = np.array([n * factor for n, _ in known]), np.array([c.mean for _, c in known])
     half = np.array([c.half or 0.0 for _, c in known])
     ax.fill_between(x, mean - half, mean + half, color=color, alpha=0.15, lw=0)
-    ax.plot(x, mean, marker=marker, color=color, ms=6, mec="white", label=_text(row.method))
-
-
-def _text(name: str) -> str:
-    """A name for matplotlib, which takes $ for formulas and hides what begins with _."""
-    name = name if len(name) <= _LONGEST else name[: _LONGEST - 3] + "..."
-    return (" " * name.startswith("_") + name).replace("$", r"\$")
+    ax.plot(x, mean, marker=marker, color=color, ms=6, mec="white", label=text(row.method))
 
 
 def _panels(table: Table, drawable: Callable[[Row], bool]) -> Panels:
@@ -173,32 +160,9 @@ def _both(row: Row) -> bool:
     return all(cell.mean is not None for cell in row.cells[:2])
 
 
-def _grid(n: int, size: float) -> tuple[Figure, list[Axes]]:
-    """`n` panels, at most three in a row; drawn on the Agg canvas."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = 2 if n == 4 else min(n, 3)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(size * columns, (size * 0.92) * rows + 0.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for ax in axes[n:]:
-        ax.remove()
-    for ax in axes[:n]:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=8)
-        ax.xaxis.label.set_size(9)
-        ax.yaxis.label.set_size(9)
-    return figure, axes[:n]
-
-
 def _styles(table: Table) -> Style:
     names = dict.fromkeys(row.method for row in table.rows if not row.published)
-    return {
-        name: (_COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)])
-        for i, name in enumerate(names)
-    }
+    return styles(names)
 
 
 def _limits(ax: Axes, points: list[list[Cell]]) -> None:

@@ -53,7 +53,7 @@ def to_latex(table: Table, long: bool = False) -> str:
     """
     notes = dict.fromkeys(cell.note for row in table.rows for cell in row.cells)
     marks = {note: i for i, note in enumerate((n for n in notes if n not in _IN_CELL), 1)}
-    lower = frozenset(i for i, column in enumerate(table.columns) if column.startswith("ECE"))
+    lower = frozenset(i for i, column in enumerate(table.columns) if column in table.lower)
     sections = [(name, list(rows)) for name, rows in groupby(table.rows, lambda row: row.section)]
     style = _Style(table.columns, len(table.columns) > _NARROW, marks, lower)
     width = max(_width(section, style) for section in sections)
@@ -148,13 +148,13 @@ def _body(sections: list[Section], style: _Style) -> list[str]:
 
 
 def _best(rows: list[Row], style: _Style) -> list[list[float]]:
-    """The best values of each column, equal to two decimals, but for averages of fewer sets."""
+    """The best values of each column, equal as they are shown, but for averages of fewer sets."""
     best = []
     for i, column in enumerate(zip(*(row.cells for row in rows), strict=True)):
-        values = [c.mean for c in column if c.mean is not None and not c.partial]
+        known = [(c.mean, c.number()) for c in column if c.mean is not None and not c.partial]
         choose = min if i in style.lower_is_better else max
-        top = f"{choose(values):.2f}" if len(values) > 1 else ""
-        best.append([value for value in values if f"{value:.2f}" == top])
+        top = choose(known)[1] if len(known) > 1 else ""
+        best.append([value for value, shown in known if shown == top])
     return best
 
 
@@ -162,9 +162,9 @@ def _cell(cell: Cell, style: _Style, bold: bool) -> str:
     mark = f"^{{({style.marks[cell.note]})}}" if cell.note in style.marks else ""
     if cell.mean is None:
         return f"-${mark}$" if mark else cell.note
-    number = f"{cell.mean:.2f}"
+    number = cell.number()
     number = rf"\mathbf{{{number}}}" if bold and not cell.partial else number
-    half = "" if cell.half is None or style.below else rf"_{{\pm {cell.half:.2f}}}"
+    half = "" if cell.half is None or style.below else rf"_{{\pm {cell.half_width()}}}"
     return f"${number}{half}{mark}$"
 
 
@@ -173,7 +173,7 @@ def _turned(column: str, style: _Style) -> bool:
 
 
 def _half(cell: Cell) -> str:
-    return "" if cell.half is None else rf"\scriptsize$\pm {cell.half:.2f}$"
+    return "" if cell.half is None else rf"\scriptsize$\pm {cell.half_width()}$"
 
 
 def _width(section: Section, style: _Style) -> float:

@@ -58,6 +58,33 @@ def published() -> dict[str, Published]:
     return methods
 
 
+def published_calibration() -> dict[str, dict[str, dict[tuple[str, str], float]]]:
+    """Method -> data set (or "average") -> (figure, part) -> value in %.
+
+    The figures are "accuracy" and "ece_10". A method is a prompt learner and what calibrates it.
+    Averages are computed from the data sets: some printed ones are wrong.
+    """
+    methods: dict[str, dict[str, dict[tuple[str, str], float]]] = {}
+    keys = {"Acc": "accuracy", "ECE": "ece_10"}
+    for row in _rows("calibration"):
+        place = (keys[row["metric"]], row["split"])
+        sets = {name: float(row[name]) for name in ELEVEN if row[name]}
+        average = {"average": float(row["avg_recomputed"])} if row["avg_recomputed"] else {}
+        known = methods.setdefault(_calibrated(row["backbone"], row["method"]), {})
+        for name, value in {**average, **sets}.items():
+            known.setdefault(name, {})[place] = value
+    return methods
+
+
+def _calibrated(learner: str, method: str) -> str:
+    """A name for a prompt learner and what calibrates it, as the other tables have them."""
+    learner = {"Zero-Shot": "CLIP", "KGCoOp": "KgCoOp"}.get(learner, learner)
+    if method.lower().replace("_", "-") in (learner.lower(), "zero-shot"):
+        return learner
+    shown = {"Temp._Scal.": "temperature", "Temp._Scaling": "temperature"}.get(method, method)
+    return f"{learner} + {shown}"
+
+
 def _rows(name: str) -> list[dict[str, str]]:
     with open(_DATA / f"published_{name}.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

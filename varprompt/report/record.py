@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import stat
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import Any
 from ..console import printable
 from ..errors import brief
 from .detail import Detail, detail_of
+from .metrics import NotARecord, metric, metrics_of
 from .recorded import flat, name_of, of_a_method, path, place, title
 
 RESULTS = "results.json"
@@ -27,12 +27,7 @@ ALL_IMAGES = -1  # as number of shots
 _DIGESTS = ("class names", "test images")
 PLACE = "folder of the data"
 _LARGEST = 64 << 20  # bytes; 1,000 classes need 0.1 MB
-_RANGES = {"accuracy": 100.0, "macro_f1": 100.0, "ece": 100.0, "nll": math.inf}
 _MOST_SHOTS, _MOST_SEED = 10**6, 2**32
-
-
-class NotARecord(ValueError):
-    """The file holds no result; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def read_record(file: str) -> Record:
         NotARecord: it cannot be read, or a value in it is impossible.
     """
     content = _load(file)
-    metrics = {k: _metric(k, content[k]) for k in _RANGES if k in content}
+    metrics = metrics_of(content)
     config = flat(content.get("config"))
     identity = content.get("identity")
     identity = identity if isinstance(identity, dict) else {}
@@ -169,16 +164,6 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _metric(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise NotARecord(f"its {name} is {brief(value)}, no number")
-    most = _RANGES[name]
-    if not (0 <= value <= most and value < 1e300):
-        limits = f"from 0 to {most:g}" if math.isfinite(most) else "of 0 or more"
-        raise NotARecord(f"its {name} is {brief(value)}, no number {limits}")
-    return float(value)
-
-
 def _text(content: Mapping[str, Any], key: str) -> str | None:
     """A text, shortened and with control characters escaped; None if it is not there.
 
@@ -202,7 +187,7 @@ def _integer(content: Mapping[str, Any], key: str, least: int, most: int) -> int
 
 def _calibrated(content: Mapping[str, Any]) -> float | None:
     value = content.get("ece_if_calibrated")
-    return _metric("ece", value.get("mean")) if isinstance(value, dict) else None
+    return metric("ece", value.get("mean")) if isinstance(value, dict) else None
 
 
 def _digest(identity: Mapping[str, Any], part: str) -> str:

@@ -13,7 +13,7 @@ from ..console import printable
 # What may differ between runs of one method: where it ran, and on what.
 _NOT_OF_A_METHOD = re.compile(
     r"OUTPUT_DIR|RESUME|SEED|USE_CUDA|VERBOSE|VERSION|DATASET\..*|DATALOADER\.NUM_WORKERS"
-    r"|TEST\.CACHE_SIZE_GB|TRAIN\.(PRINT_FREQ|CHECKPOINT.*|FEATURE_CACHE)|.*\.MEM_BUDGET"
+    r"|TEST\.(CACHE_SIZE_GB|EVALUATOR|PREDICTIONS)|TRAIN\.(PRINT_FREQ|CHECKPOINT.*|FEATURE_CACHE)|.*\.MEM_BUDGET"
 )
 
 

@@ -79,8 +79,8 @@ def plain(cell: Cell) -> str:
     """A cell in words: mean, interval, and what is incomplete."""
     if cell.mean is None:
         return cell.note
-    half = "" if cell.half is None else f" ±{cell.half:.2f}"
-    return f"{cell.mean:.2f}{half}" + (f" ({cell.note})" if cell.note else "")
+    half = "" if cell.half is None else f" ±{cell.half_width()}"
+    return f"{cell.number()}{half}" + (f" ({cell.note})" if cell.note else "")
 
 
 def _values(cell: Cell, row: Row) -> list[str]:

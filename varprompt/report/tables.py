@@ -40,13 +40,17 @@ class Row:
 
 @dataclass
 class Table:
-    """Rows in the order of their sections; `notes` say how to read it and what is missing."""
+    """Rows in the order of their sections; `notes` say how to read it and what is missing.
+
+    `lower`: the columns in which the smallest is the best.
+    """
 
     name: str
     title: str
     columns: list[str]
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    lower: frozenset[str] = frozenset()
 
 
 def all_tables(
@@ -70,6 +74,7 @@ def base2new(runs: list[Run], seeds: Collection[int], figures: dict[str, Publish
     calibrated = [run for run in runs if run.part == "new" and "ece" in run.metrics]
     table = Table("base2new", "Base-to-new generalisation", ["Base", "New", "H"])
     table.columns += ["ECE new"] * bool(calibrated)
+    table.lower = frozenset({"ECE new"})
     data = collect(runs, lambda run: (run.dataset, run.part))
     small = small_sets(calibrated)
     errors = collect(calibrated, lambda run: run.dataset, "ece")
