@@ -18,6 +18,7 @@ explain_taken_names(
     "varprompt.trainers in one process, not both",
 )
 
+from . import evaluation  # noqa: F401  registers TEST.EVALUATOR Calibration
 from .vpt import VPT
 from .vpt_cocoop import VPT_CoCoOp
 

@@ -14,8 +14,6 @@ What is replaced of Dassl's TrainerX, and why:
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,26 +24,21 @@ from varprompt.images.encode import view_loader
 from varprompt.images.loaders import derive_seed, end_workers
 from varprompt.objective import objective, predictive_log_prob
 from varprompt.run.guard import StepRecord
-from varprompt.run.identity import TEST, TRAIN, Identity
+from varprompt.run.identity import TRAIN
 from varprompt.run.interrupt import StopRequest, stop_on_signal
 
 from .data import selected_on
-from .identity import identify
 from .progress import StepLog
-from .saved import SavedTrainer
+from .tested import TestedTrainer
 
 
-class PromptTrainer(SavedTrainer):
+class PromptTrainer(TestedTrainer):
     """Trains a `PromptLearner` in front of a frozen CLIP, and tests it.
 
     What a trainer declares of itself is explained in `trainers.build.BuiltTrainer`.
-
-    Attributes:
-        mode: "train", or "test" as long as nothing is trained.
     """
 
     stop: StopRequest = StopRequest()
-    mode = TEST
     batch_idx = num_batches = 0
 
     def train(self) -> None:
@@ -180,66 +173,3 @@ class PromptTrainer(SavedTrainer):
         """Half precision where torch thinks it safe, for precision "amp" on a GPU."""
         enabled = self.prompt_config.precision == "amp" and self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.float16, enabled=enabled)
-
-    @torch.no_grad()
-    def test(self, split: str | None = None) -> float:
-        """Classify a split and print Dassl's lines; returns the accuracy.
-
-        Args:
-            split: "val" or "test"; None = TEST.SPLIT, and only then results.json is written:
-                tests between epochs are not the result of a run.
-
-        Raises:
-            VarPromptError: probabilities that are not finite.
-        """
-        self.set_model_mode("eval")
-        final, split = split is None, split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is None:
-            split = "test"
-        loader = self.val_loader if split == "val" else self.test_loader
-        # before the images are read: of one that is replaced meanwhile, the next start will know
-        identity = self.identity_of_results() if final else None
-        figures = self.tester(self.predictor(), loader, split)
-        for name, value in figures.items():
-            if isinstance(value, float) and not name.startswith("perclass"):
-                self.write_scalar(f"{split}/{name}", value, self.epoch)
-        if identity:
-            self.run.write_results({**figures, **self.describe(split)}, identity)
-        return figures["accuracy"]
-
-    def identity_of_results(self) -> Identity:
-        """What the result is known by: what was trained on as it was then, what is tested now."""
-        now = identify(
-            self.cfg, self.dm.dataset, self.hasher, mode=self.mode, tested=True,
-            weights=self.weights_sha256,
-            checkpoint=self.checkpoint_sha256 if self.mode == TEST else "",
-        )  # fmt: skip
-        if self.mode == TEST:
-            return now
-        then = self.identity
-        return replace(now, images={**now.images, **then.images}, files=then.files)
-
-    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """For TensorBoard, whose full disk is no reason to lose a run."""
-        with contextlib.suppress(OSError):  # said once, where its thread ends
-            super().write_scalar(tag, scalar_value, global_step)
-
-    def describe(self, split: str) -> dict[str, Any]:
-        """Which run this is, for results.json."""
-        cfg, data = self.cfg, self.dm.dataset
-        return {
-            "split": split,
-            "trainer": cfg.TRAINER.NAME,
-            "dataset": cfg.DATASET.NAME,
-            "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
-            "shots": cfg.DATASET.NUM_SHOTS,
-            "seed": cfg.SEED,
-            "backbone": cfg.MODEL.BACKBONE.PATH or cfg.MODEL.BACKBONE.NAME,
-            "weights_sha256": self.weights_sha256,
-            "bad_steps": self.bad_steps,
-            "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
-            "checkpoint_sha256": self.checkpoint_sha256,
-            "selected_on": selected_on(cfg, data, self.hasher) if self.mode == TRAIN else None,
-            "resources": self.resources.record(),
-            "config": cfg.dump(),
-        }

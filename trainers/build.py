@@ -47,6 +47,7 @@ class BuiltTrainer(TrainerX):
             `varprompt.posteriors.POSTERIORS`, "meta_net", or "" for nothing.
         regularisers: further terms of the loss.
         also_reads: keys outside of its node that it reads besides those of every trainer.
+        held_out: training images, by their number in the data set, that it trains without.
     """
 
     node: ClassVar[str] = ""
@@ -56,6 +57,7 @@ class BuiltTrainer(TrainerX):
     posterior: ClassVar[str] = ""
     regularisers: ClassVar[tuple[str, ...]] = ()
     also_reads: ClassVar[tuple[str, ...]] = ()
+    held_out: ClassVar[frozenset[int]] = frozenset()
 
     take_step: GuardedStep
 
@@ -88,7 +90,7 @@ class BuiltTrainer(TrainerX):
         cuda = torch.cuda.is_available()
         if self.cfg.USE_CUDA and not cuda and torch.backends.mps.is_available():
             self.device = torch.device("mps")  # the GPU of a Mac, which Dassl does not look for
-        self.dm = data_manager(self.cfg, self.note)
+        self.dm = data_manager(self.cfg, self.note, self.held_out)
         self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
         self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
         self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed() % 2**31

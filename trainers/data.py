@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,13 @@ from varprompt.towers.adapt import AdaptedCLIP
 from varprompt.towers.load import input_size
 
 
-def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
+def data_manager(cfg: Any, note: Callable[[str], None], held_out: Collection[int] = ()) -> Any:
     """Dassl's: images that cannot be read are named, and no more workers than CPUs.
 
     Args:
         cfg: the configuration.
         note: takes a line for the log.
+        held_out: numbers of training images that the loader for training leaves out.
 
     Raises:
         ConfigError: INPUT.TRANSFORMS that this Dassl cannot make with this NumPy.
@@ -32,8 +33,14 @@ def data_manager(cfg: Any, note: Callable[[str], None]) -> Any:
     cfg.DATALOADER.NUM_WORKERS = min(wanted, _n_cpus())
     if cfg.DATALOADER.NUM_WORKERS < wanted:
         note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
+
+    def items(cfg: Any, data_source: Any, transform: Any, is_train: bool = False) -> ImageItems:
+        if is_train and held_out:
+            data_source = [item for i, item in enumerate(data_source) if i not in held_out]
+        return ImageItems(cfg, data_source, transform, is_train)
+
     try:
-        return DataManager(cfg, dataset_wrapper=ImageItems)
+        return DataManager(cfg, dataset_wrapper=items)
     except AttributeError as error:  # the AutoAugment policies of Dassl 0.6.3 use np.int
         if "numpy" not in str(error):
             raise

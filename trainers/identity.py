@@ -15,6 +15,7 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import set_random_seed
 
 from varprompt.images.content import ContentHasher
+from varprompt.run.folder import CALIBRATION
 from varprompt.run.identity import TEST, TRAIN, Identity, Images
 from varprompt.run.store import file_sha256, model_file
 from varprompt.settings.nodes import learns
@@ -31,6 +32,7 @@ def identify(
     tested: bool,
     weights: str = "",
     checkpoint: str = "",
+    calibration: Path | None = None,
 ) -> Identity:
     """What a run is known by, besides its configuration.
 
@@ -42,6 +44,7 @@ def identify(
         tested: whether the images that are tested count, too: they decide results, not a state.
         weights: digest of the CLIP's weights; "" = not loaded yet.
         checkpoint: digest of the model that is tested without having been trained here.
+        calibration: the temperature that may have been kept beside it.
 
     Raises:
         DataError: an image, or a file that the configuration names, is missing or cannot be read.
@@ -53,6 +56,8 @@ def identify(
             lists["val_images"] = data.val or ()
     if tested:
         lists["test_images"] = data.val if cfg.TEST.SPLIT == "val" and data.val else data.test
+    if cfg.TEST.CALIBRATION != "none":
+        lists["calibration_images"] = data.val or data.train_x
     images = {part: _images(items, cfg.DATASET.ROOT, hasher) for part, items in lists.items()}
     named = {"weights_file": cfg.MODEL.BACKBONE.PATH}
     if not checkpoint:
@@ -62,6 +67,9 @@ def identify(
         files["weights"] = weights
     if mode == TEST:
         files["checkpoint"] = checkpoint
+    if mode == TEST and cfg.TEST.CALIBRATION != "none":
+        kept = calibration is not None and calibration.is_file()
+        files["calibration"] = file_sha256(calibration) if calibration and kept else ""
     return Identity(mode, data.classnames, images, files)
 
 
@@ -78,6 +86,7 @@ def identity_of_command(cfg: Any, args: argparse.Namespace) -> Callable[[int], I
         cfg, build_data_quietly(cfg, seed), ContentHasher(_say),
         mode=TRAIN if learning and not args.eval_only else TEST, tested=True,
         checkpoint=file_sha256(model) if model else "",
+        calibration=Path(args.model_dir, CALIBRATION) if given else None,
     )  # fmt: skip
 
 

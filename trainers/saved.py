@@ -26,11 +26,17 @@ class SavedTrainer(BuiltTrainer):
         first_batch: of the epoch that is gone on with.
         loaded_epoch: of the model that was loaded for a test, 0 = none was.
         checkpoint_sha256: digest of its file.
+        loaded_classes: the class names that it was learned for; none if it does not say.
+        model_dir: the folder that it was loaded from; "" = none was.
+        model_epoch: the epoch that was asked for.
     """
 
     first_batch = 0
     loaded_epoch = 0
     checkpoint_sha256 = ""
+    loaded_classes: list[str] = []
+    model_dir = ""
+    model_epoch: int | None = None
 
     @cached_property
     def identity(self) -> Identity:
@@ -123,6 +129,7 @@ class SavedTrainer(BuiltTrainer):
         found = self.load_weights(str(file))
         self.loaded_epoch = found.get("epoch", 0)
         self.checkpoint_sha256 = file_sha256(file)
+        self.model_dir, self.model_epoch = directory, epoch
         self.note(f'Loading weights to prompt_learner from "{file}" (epoch = {self.loaded_epoch})')
 
     def load_weights(self, file: str) -> dict[str, Any]:
@@ -133,6 +140,7 @@ class SavedTrainer(BuiltTrainer):
         """
         found = files.read(file)
         self._fill(found, file)
+        self.loaded_classes = list(found.get("classnames") or ())
         return found
 
     def _fill(self, found: dict[str, Any], file: str) -> None:

@@ -180,6 +180,11 @@ class Predictor:
         return sample_log_prob(_compare(features, self._text(features), self._scale))
 
     @torch.no_grad()
+    def text(self, features: Tensor) -> Tensor:
+        """Text features `(L, K, C, E)` of unit norm, K in {1, B}, for image features `(B, E)`."""
+        return self._text(features)
+
+    @torch.no_grad()
     def similarity(self, features: Tensor) -> float:
         """Mean cosine between the texts of different classes, for the first sample and image."""
         text = self._text(features[:1])[0, 0]  # (C, E)

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace, stop: StopRequest) -> int:
     from varprompt.trainers.identity import identity_of_command
 
     from .run.log import quiet_writer_threads
+    from .run.predictions import file_name
     from .run.run import Run
     from .settings.merge import difference
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace, stop: StopRequest) -> int:
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     this = Run(cfg.OUTPUT_DIR, cfg.dump(), difference, print)
-    if this.is_finished(cfg.SEED, identify):
+    if this.is_finished(cfg.SEED, identify, file_name(cfg.TEST.PREDICTIONS)):
         return 0
     with this.lock():
         set_random_seed(this.seed(cfg.SEED))

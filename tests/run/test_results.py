@@ -7,12 +7,14 @@ import pytest
 import reference
 import torch
 
+from varprompt.run import results
 from varprompt.run.results import (
     Tally,
     provenance,
     read_results,
     write_results,
 )
+from varprompt.uncertainty import decompose, summary
 
 
 def batch(n, n_classes, seed=0):
@@ -83,6 +85,34 @@ def test_monte_carlo_error_is_the_jackknifes():
     alone = Tally()
     alone.update(samples[:1], labels)
     assert alone.summary(list("abcd"))["accuracy_mc_error"] is None
+
+
+@pytest.mark.parametrize("most", [2**28, 0])
+def test_all_figures_of_what_was_kept(most, monkeypatch):
+    """Those of `summary`; of too many samples only their average is kept, and no error of draws."""
+    monkeypatch.setattr(results, "_MOST_KEPT", most)
+    parts = [batch(31, 4, seed) for seed in range(3)]
+    samples, labels = torch.stack([log_prob for log_prob, _ in parts]), parts[0][1]
+    tally = Tally(keep=31)
+    for part in zip(samples.split(8, 1), labels.split(8), strict=True):
+        tally.update(*part)
+    assert torch.equal(tally.labels, labels) and len(tally.samples) == (3 if most else 1)
+    found, want = tally.uncertainty(), summary(samples, labels)
+    kept = {n: v for n, v in want.items() if most or not n.endswith("_mc_error")}
+    whole = {"aleatoric", "epistemic", "accuracy", "nll", "ece_10", "aurc", "entropy"}
+    for name in kept if most else whole:
+        assert found["uncertainty"][name] == pytest.approx(want[name], abs=1e-5), name
+    assert found["uncertainty"]["n_samples"] == 3
+    wants = decompose(samples)
+    for name, values in vars(tally.parts).items():
+        assert torch.allclose(values, getattr(wants, name)), name
+    curve = found["risk_coverage"]
+    assert curve["coverage"] == [5.0 * step for step in range(1, 21)]
+    log_prob = samples.logsumexp(0) - math.log(3)
+    order = log_prob.max(1)[0].argsort(descending=True)
+    wrong = (log_prob.argmax(1) != labels)[order].double()
+    sizes = [math.ceil(31 * step / 20) for step in range(1, 21)]
+    assert curve["risk"] == pytest.approx([100 * wrong[:n].mean().item() for n in sizes])
 
 
 def test_classes_without_images_are_left_out():

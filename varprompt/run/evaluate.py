@@ -78,8 +78,20 @@ class Evaluator:
         self.note = note
 
     @torch.no_grad()
-    def __call__(self, predictor: Predictor, loader: DataLoader, split: str) -> dict[str, Any]:
+    def __call__(
+        self,
+        predictor: Predictor,
+        loader: DataLoader,
+        split: str,
+        tally: Tally | None = None,
+    ) -> dict[str, Any]:
         """Classify the images of `loader`, print Dassl's lines, nll and ece.
+
+        Args:
+            predictor: what is tested.
+            loader: of test images.
+            split: what they are called.
+            tally: collects what is predicted; None = one of its own.
 
         Returns:
             The figures of `metrics`, and those of `varprompt.run.results.Tally`.
@@ -91,7 +103,7 @@ class Evaluator:
         self.metrics.reset()
         self.note(f"Evaluate on the *{split}* set")
         features, labels = self.features(loader)
-        tally = Tally()
+        tally = Tally() if tally is None else tally
         batches = (tensor.split(loader.batch_size or 1) for tensor in (features, labels))
         for batch in tqdm(list(zip(*batches, strict=True)), split, disable=None):
             images, truth = (tensor.to(self.device) for tensor in batch)

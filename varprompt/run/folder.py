@@ -20,11 +20,12 @@ from ..files import remove_unfinished, write_atomic
 MODEL_FOLDER = "prompt_learner"
 RESUME, RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 RESULTS, INVENTORY = "results.json", "identity.json"
+CALIBRATION = "calibration.json"
 _LOCK, _HOLDER, _SEED = ".lock", ".holder", ".seed"
 # Names of the files that a run writes; what is called otherwise belongs to somebody else.
 OWN_FILES = re.compile(
-    r"results\.json|identity\.json|\.holder|\.seed|cmat\.pt|checkpoint|resume(-before)?\.pth\.tar|"
-    r"model-best\.pth\.tar|model\.pth\.tar-\d+|bad-step-\d+\.pth\.tar"
+    r"results\.json|identity\.json|calibration\.json|predictions\.(csv|parquet)|\.holder|\.seed|"
+    r"cmat\.pt|checkpoint|resume(-before)?\.pth\.tar|model-best\.pth\.tar|model\.pth\.tar-\d+|bad-step-\d+\.pth\.tar"
 )
 
 

@@ -21,10 +21,12 @@ PARTS = {
     "train_images": "the training images",
     "val_images": "the validation images",
     "test_images": "the test images",
+    "calibration_images": "the images that calibrate",
     "weights": "the weights of the CLIP",
     "weights_file": "the weights in MODEL.BACKBONE.PATH",
     "init_weights": "the start values in MODEL.INIT_WEIGHTS",
     "checkpoint": "the values of the tested model",
+    "calibration": "the temperature that its run has kept",
 }
 # Keys of the configuration that say where something is; what is there is a part of the identity.
 PLACES = ("DATASET.PATH", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")

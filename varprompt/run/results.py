@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,10 +17,22 @@ from torch import Tensor
 
 from ..files import write_atomic
 from ..objective import average_samples
-from ..uncertainty import ece, ece_if_calibrated, jackknife_error, reliability_points
+from ..uncertainty import (
+    Uncertainty,
+    decompose,
+    ece,
+    ece_if_calibrated,
+    jackknife_error,
+    per_image,
+    reliability_points,
+    risk_coverage,
+    summary,
+)
 from .identity import is_record
 
 FILE_NAME = "results.json"
+_STEPS = 20  # of risk-coverage curves
+_MOST_KEPT = 2**28  # numbers: 1 GB
 _PACKAGES = ("torch", "torchvision", "clip-anytorch", "numpy", "pillow", "yacs")
 
 
@@ -27,16 +40,27 @@ class Tally:
     """Collects log-probabilities batch by batch.
 
     Keeps, per image, its label, its predicted class, the confidence in it and the log-probability
-    of the label: not the whole distribution.
+    of the label; for `uncertainty` also the whole distribution.
+
+    Args:
+        keep: how many images there will be, if `uncertainty` is wanted; 0 = it is not. The
+            distributions of all samples are kept if they take no more than 1 GB, else only that of
+            their average.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int = 0) -> None:
+        self.keep = keep
+        self._samples: list[Tensor] = []
+        self._parts: list[Uncertainty] = []
+        self._n_samples = 0
         self._rows: list[Tensor] = []
         self._left_out: list[Tensor] = []
 
     def update(self, samples: Tensor, labels: Tensor) -> Tensor:
         """Add log-probabilities `(L, B, C)` and labels `(B,)`; returns their average `(B, C)`."""
         log_prob = average_samples(samples)
+        if self.keep:
+            self._keep(samples.detach().float().cpu(), log_prob.detach().float().cpu())
         if len(samples) > 1:
             prob = samples.exp()
             hits = (prob.sum(0) - prob).argmax(-1) == labels  # (L, B), each without one sample
@@ -45,6 +69,33 @@ class Tally:
         of_label = log_prob.gather(-1, labels[:, None])[:, 0]
         self._rows.append(torch.stack([labels, predicted, confidence.exp(), of_label], 1).cpu())
         return log_prob
+
+    def _keep(self, samples: Tensor, log_prob: Tensor) -> None:
+        self._n_samples, _, n_classes = samples.shape
+        whole = self._n_samples * self.keep * n_classes <= _MOST_KEPT
+        self._samples.append(samples if whole else log_prob[None])
+        if not whole and samples.isnan().any():  # the nll says so
+            self._parts.append(Uncertainty(*samples.new_full((3, samples.shape[1]), math.nan)))
+        elif not whole:
+            self._parts.append(decompose(samples))
+
+    @property
+    def samples(self) -> Tensor:
+        """All that was kept, `(L, N, C)`; of too many their average, `(1, N, C)`."""
+        return torch.cat(self._samples, 1)
+
+    @property
+    def parts(self) -> Uncertainty:
+        """Entropies of each image's samples, `(N,)`."""
+        if not self._parts:
+            return decompose(self.samples)
+        columns = zip(*(vars(part).values() for part in self._parts), strict=True)
+        return Uncertainty(*map(torch.cat, columns))
+
+    @property
+    def labels(self) -> Tensor:
+        """`(N,)`, int64."""
+        return torch.cat(self._rows)[:, 0].long()
 
     def summary(self, classnames: list[str]) -> dict[str, Any]:
         """Accuracy, negative log-likelihood (nats), calibration error, and accuracy by class.
@@ -82,6 +133,28 @@ class Tally:
             "n_correct": int(correct.sum()),
             "per_class": per_class,
             "reliability": reliability_points(confidence, correct),
+        }
+
+    def uncertainty(self) -> dict[str, Any]:
+        """All figures of `varprompt.uncertainty.summary`, and what their pictures are drawn from.
+
+        `uncertainty` holds the figures, `risk_coverage` the error in percent of the surest 5, 10,
+        ..., 100 % of the images.
+        """
+        samples, labels = self.samples, self.labels
+        figures: dict[str, Any] = {**summary(samples, labels)}
+        means = {name: value.mean().item() for name, value in vars(self.parts).items()}
+        figures |= {"aleatoric": means["aleatoric"], "epistemic": means["epistemic"]}
+        figures["n_samples"] = self._n_samples
+        images = per_image(samples, labels)
+        _, risk = risk_coverage(images.confidence, images.correct)
+        steps = [-(-len(risk) * step // _STEPS) - 1 for step in range(1, _STEPS + 1)]
+        return {
+            "uncertainty": figures,
+            "risk_coverage": {
+                "coverage": [100 * step / _STEPS for step in range(1, _STEPS + 1)],
+                "risk": [100 * risk[step].item() for step in steps],
+            },
         }
 
     def _monte_carlo_error(self, n_images: int) -> float | None:

@@ -28,7 +28,8 @@ from .results import damage, provenance, read_results, write_results
 Difference = Callable[[str, str], list[str]]  # of two dumped configs: "KEY: old -> new"
 
 # What may have changed since results were written, so that it is enough to test anew.
-_TESTED = {TRAIN: {"test_images"}, TEST: {"test_images", "checkpoint"}}
+_FITTED = {"calibration", "calibration_images"}
+_TESTED = {TRAIN: {"test_images"}, TEST: {"test_images", "checkpoint", *_FITTED}}
 _LISTED = 10  # differences in a message
 
 
@@ -88,12 +89,15 @@ class Run:
 
     # -- finished ------------------------------------------------------------------------------
 
-    def is_finished(self, given_seed: int, identify: Callable[[int], Identity]) -> bool:
+    def is_finished(
+        self, given_seed: int, identify: Callable[[int], Identity], beside: str = ""
+    ) -> bool:
         """Whether the folder holds the results of this very run; says so, reads only.
 
         Args:
             given_seed: negative if one is drawn for the run.
             identify: seed -> what the run is known by now; not called without results.
+            beside: name of a file that belongs to the results; "" = none is wanted.
 
         Raises:
             ConfigError: it holds those of another run.
@@ -117,6 +121,9 @@ class Run:
         identity = identify(seed)
         recorded |= _class_names(results, recorded, identity)
         if not self._fits(results, recorded, identity):
+            return False
+        if beside and (results.get("predictions"), (file.parent / beside).is_file()) != (beside, 1):
+            self.note(f"There is no {beside} beside {file}: tested anew")
             return False
         self.note(
             f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to test "

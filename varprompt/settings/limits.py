@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from yacs.config import CfgNode
 
+from ..run.predictions import EXTRA
 from .option import value_of
 from .options import OPTIONS
 
@@ -27,5 +30,10 @@ def _contradictions(cfg: CfgNode) -> list[str]:
         problems.append(
             "OPTIM.SGD_NESTEROV needs OPTIM.MOMENTUM above 0 (it is "
             f"{optim.MOMENTUM}) and OPTIM.SGD_DAMPNING 0 (it is {optim.SGD_DAMPNING})"
+        )
+    if cfg.TEST.PREDICTIONS == "parquet" and find_spec("pyarrow") is None:
+        problems.append(
+            "TEST.PREDICTIONS parquet needs the package pyarrow, which is not installed: "
+            f'pip install "varprompt[{EXTRA}]" or pyarrow, or use csv'
         )
     return problems

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ class Option:
 
     default: Any
     help: str = ""
-    choices: tuple[Any, ...] = ()
+    choices: Collection[Any] = ()
     least: float = -math.inf
     most: float = math.inf
     numbers: tuple[int, type] | None = None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 
+from ..run.predictions import FORMATS
 from ..run.schedule import SCHEDULES, WARMUPS
 from ..towers.build import ACTIVATIONS
-from .option import Option, dassl, node_options, number, numbers, one_of
+from ..uncertainty import CALIBRATORS
+from .option import DASSL, Option, dassl, node_options, number, numbers, one_of
 
 SUBSETS = ("all", "base", "new")
 LISTINGS = ("sorted", "os")
@@ -133,8 +135,17 @@ OPTIONS: dict[str, Option] = {
         5.0, "of all features of test images on disk, 0 = no cache", least=0,
         decides=False,
     ),
-    "TEST.EVALUATOR": one_of("Classification"),
+    "TEST.CALIBRATION": Option(
+        "none", "none, temperature or distance; fitted without a test label", CALIBRATORS
+    ),
+    "TEST.EVALUATOR": Option(
+        DASSL, "Calibration gives other people's trainers the figures that those here always have",
+        ("Classification", "Calibration"), decides=False,
+    ),
     "TEST.FINAL_MODEL": one_of("last_step", "best_val"),
+    "TEST.PREDICTIONS": Option(
+        "", "a table of all test images beside the results: csv or parquet", FORMATS, decides=False
+    ),
     "TEST.SPLIT": one_of("val", "test"),
     "TRAIN.CHECKPOINT_FREQ": dassl(decides=False),
     "TRAIN.CHECKPOINT_STEPS": Option(
