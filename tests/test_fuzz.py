@@ -84,7 +84,7 @@ NAMES = {  # values of options that are names
     "TRAINER.COOP.CLASS_TOKEN_POSITION": POSITIONS,
     **{f"TRAINER.{node}.PREC": PRECISIONS for node in ("VPT", "COOP", "COCOOP")},
     **{
-        key: option.choices
+        key: tuple(option.choices)
         for key, option in OPTIONS.items()
         if option.choices and not isinstance(DEFAULTS[key], tuple)
     },

@@ -224,7 +224,8 @@ KEYS = {
     "n_correct", "per_class", "split", "trainer", "dataset", "subsample_classes", "shots", "seed",
     "backbone", "weights_sha256", "checkpoint_epoch", "checkpoint_sha256", "config", "date",
     "versions", "git_commit", "bad_steps", "identity", "resources", "selected_on",
-    "ece_if_calibrated", "accuracy_mc_error", "reliability",
+    "ece_if_calibrated", "accuracy_mc_error", "reliability", "risk_coverage", "uncertainty",
+    "predictions",
 }  # fmt: skip
 
 
