@@ -26,7 +26,13 @@ def scores(ece=4.0, **more):
         {"low": 90.0, "high": 100.0, "count": 410, "confidence": 96.0, "accuracy": 94.0},
     ]
     curve = {"coverage": [20, 40, 60, 80, 100], "risk": [1.0, 2.0, 3.0, 5.0, 8.0 + ece]}
-    found = {"uncertainty": figures, "reliability": bins, "risk_coverage": curve, "n_total": 500}
+    found = {
+        "uncertainty": figures,
+        "reliability": bins,
+        "risk_coverage": curve,
+        "n_total": 500,
+        "ece": ece,
+    }
     return found | more
 
 
@@ -62,13 +68,14 @@ def test_cells(filled):
     row = cells(tables["rejection"], "DTD", "CoOp")
     assert row["AUROC new"].mean == 80.0 and row["Acc at 80 % base"].mean == 90.0
     average = cells(tables["calibration"], "Average over 11 data sets", "CoOp")
-    assert average["ECE new"].note == "1 of 11 sets, small test set" and average["ECE new"].partial
+    assert average["ECE new"].partial and average["ECE new"].note.startswith("1 of 11 sets, seeds")
+    assert average["ECE new"].note.endswith("small test set")
 
 
 def test_the_smallest_is_the_best_but_for_accuracy(filled):
     for name, table in made(filled, *SETS).items():
         higher = {column for column in table.columns if column not in table.lower}
-        kinds = {column.rsplit(" ", 1)[0] for column in higher}
+        kinds = {column.rsplit(" ", 1)[0].removesuffix(" before") for column in higher}
         assert kinds == ({"Acc"} if name == "calibration" else {"Acc", "Acc at 80 %", "AUROC"})
 
 
@@ -78,7 +85,7 @@ def test_published_rows_are_marked_and_have_ten_bins(filled):
     assert row["ECE base"].mean == 12.17 and row["Acc base"].mean == 76.27
     assert row["NLL base"].mean is None and row["ECE before base"].mean is None
     average = cells(table, "Average over 11 data sets", "CLIP (published)")
-    assert average["ECE base"].mean == 3.58 and average["ECE new"].mean == 4.43
+    assert average["ECE base"].mean == 3.58 and average["ECE new"].mean == 4.42  # 4.43 is printed
     assert all(r.published == r.method.endswith(" (published)") for r in table.rows)
     assert any(note.startswith("Published rows") for note in table.notes)
     plain = made(filled, "calibration", with_published=False)["calibration"]
@@ -153,8 +160,8 @@ def test_points_of_h_against_ece(filled, tmp_path):
     figure = draw_h_ece(table)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles[0] == "Average over 11 data sets" and "DTD" in titles
-    at = {tuple(map(float, line.get_xydata()[0])) for line in figure.axes[0].lines}
-    assert (3.0, pytest.approx(2 * 75.0 * 60 / 135)) in at
+    at = {tuple(line.get_xydata()[0].round(6)) for line in figure.axes[0].lines}
+    assert (3.0, round(2 * 75.0 * 60 / 135, 6)) in at
     assert not any(x == 12.0 for x, _ in at)  # CoOp has one set of eleven
     files = write_score_figures(find_runs(filled.root).runs, [table], tmp_path)
     assert [file.name for file in files] == ["reliability.png", "h_ece.png"]
