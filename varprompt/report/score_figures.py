@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..console import say
-from .calibration import SMALL
+from .calibration import SMALL, SMALL_SET
 from .canvas import MOST_PANELS, grid, save, styles, text
 from .detail import Detail, pooled
 from .grouping import labels_of
@@ -79,7 +79,7 @@ def draw_reliability(panels: Sequence[Panel]) -> Figure:
                 ha="center", va="bottom", zorder=2,
             )  # fmt: skip
         tests = f", {detail.n_tests} tests" if detail.n_tests > 1 else ""
-        few = ", few" if total / detail.n_tests < SMALL else ""
+        few = f", {SMALL_SET}" if total / detail.n_tests < SMALL else ""
         ax.set_title(text(f"{where}: {method}") + f"\n{total:,} images{tests}{few}", fontsize=8)
         ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
         ax.set_xlabel("confidence (%)")
@@ -133,7 +133,7 @@ def draw_h_ece(table: Table) -> Figure:
     hollow = any(row.published for row, _, _ in rows)
     _legend(figure, axes, "hollow: published" if hollow else "")
     figure.draw_without_rendering()  # places the panels, and so what fits into them
-    for ax, place in zip(axes, places if len(places) <= 2 else (), strict=False):
+    for ax, place in list(zip(axes, places, strict=True))[: 2 if len(places) == 2 else 1]:
         mine = [point for point in rows if point[0].section == place]
         names = [(r.method.removesuffix(" (published)"), x, h) for r, h, x in mine if r.published]
         annotate(ax, names, [(x, h) for _, h, x in mine])

@@ -37,6 +37,7 @@ SETS = {
         Figure("auroc", "AUROC", lower=False), Figure("fpr95", "FPR95"),
     ),
 }  # fmt: skip
+COMPARED = ("nll", "ece_10")  # also shown as they were before calibration
 COLUMNS = ("accuracy", *SETS)
 TITLES = {"calibration": "Calibration", "rejection": "Rejection of what is unsure"}
 READING = {
@@ -127,7 +128,7 @@ def _figures(name: str, runs: list[Run]) -> list[Figure]:
         known = any(figure.key in run.metrics for run in runs)
         found += [figure] * known
         before = replace(figure, key=BEFORE + figure.key, title=f"{figure.title} before")
-        if figure.key != "accuracy" and any(before.key in run.metrics for run in runs):
+        if figure.key in COMPARED and any(before.key in run.metrics for run in runs):
             found.append(before)
     return found
 
