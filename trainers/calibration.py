@@ -13,6 +13,7 @@ import io
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -24,8 +25,7 @@ from varprompt.errors import ConfigError
 from varprompt.model import Predictor
 from varprompt.run.calibrated import Calibrated, KeptTemperature, kept_temperature
 from varprompt.run.identity import TRAIN
-from varprompt.uncertainty import CALIBRATORS, Evidence, cross_validated_temperature
-from varprompt.uncertainty import fit_temperature as fit
+from varprompt.uncertainty import CALIBRATORS, Evidence, fit_temperature, stratified_folds
 
 from .inference import features_of, labels_of, plain_text, predict, tuned_text
 
@@ -57,7 +57,7 @@ def calibrated(trainer: PromptTrainer, loader: DataLoader) -> tuple[Calibrated, 
             f"({kept.fitted_on})"
         )
         return Calibrated(predictor, kept.calibrator, labels), record | kept.record()
-    calibrator = CALIBRATORS[method](_evidence(trainer, predictor))
+    calibrator = CALIBRATORS[method](_evidence(trainer, predictor, labelled=method != "distance"))
     if method == "distance":
         scale = cast(Any, calibrator).scale
         trainer.note(f"Factors of the classes' logits from {scale.min():.3f} to {scale.max():.3f}")
@@ -65,10 +65,13 @@ def calibrated(trainer: PromptTrainer, loader: DataLoader) -> tuple[Calibrated, 
     return Calibrated(predictor, calibrator, labels), record
 
 
-def _evidence(trainer: PromptTrainer, predictor: Predictor) -> Evidence:
-    """All that a calibrator may ask for, besides the labels that only "temperature" needs."""
+def _evidence(trainer: PromptTrainer, predictor: Predictor, labelled: bool) -> Evidence:
+    """What a calibrator may ask for: texts and, if it is `labelled`, predictions with labels."""
     known = model_trainer(trainer)
+    images = held_out(known, trainer) if labelled else None
     return Evidence(
+        log_prob=images.log_prob if images else None,
+        labels=images.labels if images else None,
         base_text=tuned_text(known, known.predictor() if known is not trainer else predictor),
         text=tuned_text(trainer, predictor),
         base_text_zero_shot=plain_text(known),
@@ -80,7 +83,8 @@ def _temperature(trainer: PromptTrainer) -> KeptTemperature:
     """The one that the tested run has kept, or one that is fitted now.
 
     Raises:
-        ConfigError: it was fitted to another number of samples; there is nothing to fit it to.
+        ConfigError: there is nothing to fit it to.
+        CheckpointError: what the tested run has kept is damaged.
     """
     n_samples = len(trainer.predictor().samples(features_of(trainer, _some(trainer))))
     kept = None
@@ -93,15 +97,30 @@ def _temperature(trainer: PromptTrainer) -> KeptTemperature:
             f"The temperature of {trainer.model_dir} is of {kept.n_samples} samples, not "
             f"{n_samples}: fitted again"
         )
-    source = trainer if trainer.mode == TRAIN else model_trainer(trainer)
-    fitted = fit_temperature(source, trainer)
+    images = held_out(model_trainer(trainer), trainer)
+    found = fit_temperature(images.log_prob, images.labels)
+    fitted = KeptTemperature(
+        found.value, found.n_samples, images.origin, len(images.labels), trainer.model_digest()
+    )
     if trainer.mode == TRAIN:
         fitted.write(trainer.output_dir)
     return fitted
 
 
-def fit_temperature(source: PromptTrainer, tested: PromptTrainer) -> KeptTemperature:
-    """Fit a temperature to images of the classes that a model was trained on.
+@dataclass(frozen=True)
+class HeldOut:
+    """Log-probabilities `(L, N, C)` of images that the model was not trained on, labels `(N,)`.
+
+    `origin` says which images: "val", "train" or "train, in N folds".
+    """
+
+    log_prob: Tensor
+    labels: Tensor
+    origin: str
+
+
+def held_out(source: PromptTrainer, tested: PromptTrainer) -> HeldOut:
+    """What may be fitted to, of the classes that a model was trained on.
 
     Args:
         source: has the model and those images.
@@ -110,60 +129,56 @@ def fit_temperature(source: PromptTrainer, tested: PromptTrainer) -> KeptTempera
     Raises:
         ConfigError: there are neither validation images nor two training images of a class.
     """
-    data, checkpoint = source.dm.dataset, tested.model_digest()
+    data = source.dm.dataset
     if data.val and not _shared(tested, data.val):
-        log_prob = predict(source, data.val)
-        found, fitted_on, images = fit(log_prob, labels_of(data.val)), "val", data.val
-    elif not source.prompt:
-        images = data.train_x
-        found, fitted_on = fit(predict(source, images), labels_of(images)), "train"
-    else:
-        images, n_folds = data.train_x, _n_folds(source, data.train_x)
-        found = cross_validated_temperature(_Refit(source, images), labels_of(images), n_folds)
-        fitted_on = f"train, in {n_folds} folds"
-    return KeptTemperature(found.value, found.n_samples, fitted_on, len(images), checkpoint)
+        return HeldOut(predict(source, data.val), labels_of(data.val), "val")
+    images, labels = data.train_x, labels_of(data.train_x)
+    if not source.prompt:
+        return HeldOut(predict(source, images), labels, "train")
+    n_folds = _n_folds(source, images)
+    fold = stratified_folds(labels, n_folds)
+    parts = [(fold == k).nonzero()[:, 0] for k in range(n_folds)]
+    predicted = [_predict_anew(source, images, part, k) for k, part in enumerate(parts, 1)]
+    order = torch.cat(parts)
+    return HeldOut(torch.cat(predicted, 1), labels[order], f"train, in {n_folds} folds")
 
 
 def _n_folds(source: PromptTrainer, items: Sequence[Any]) -> int:
     least = min(Counter(item.label for item in items).values())
     if least < 2:
         raise ConfigError(
-            f"TEST.CALIBRATION temperature needs validation images that are no test images, or "
-            f"two training images a class; {source.cfg.DATASET.NAME} has "
+            f"TEST.CALIBRATION {source.cfg.TEST.CALIBRATION} needs validation images that are no "
+            f"test images, or two training images a class; {source.cfg.DATASET.NAME} has "
             f"{'no' if not source.dm.dataset.val else 'no such'} validation images and a class "
             "with 1: add some, or use TEST.CALIBRATION none"
         )
     return min(least, _MOST_FOLDS)
 
 
-class _Refit:
-    """Trains without some of the training images, and predicts those."""
+def _predict_anew(
+    trainer: PromptTrainer, items: Sequence[Any], outside: Tensor, number: int
+) -> Tensor:
+    """Log-probabilities `(L, n, C)` of the training images `outside` after training without them.
 
-    def __init__(self, trainer: PromptTrainer, items: Sequence[Any]):
-        self.trainer = trainer
-        self.items = items
-        self.n_done = 0
-
-    def __call__(self, inside: Tensor, outside: Tensor) -> Tensor:
-        """Log-probabilities `(L, n, C)` of the images `outside` after training on `inside`."""
-        self.n_done += 1
-        self.trainer.note(
-            f"Temperature: training without {len(outside)} of {len(self.items)} images, part "
-            f"{self.n_done}"
-        )
-        cfg = self.trainer.cfg.clone()
-        kind = type(self.trainer)
-        without = frozenset(outside.tolist())
-        fold = type(kind.__name__, (kind,), {"held_out": without, "__module__": kind.__module__})
-        with tempfile.TemporaryDirectory() as folder, _quiet(), torch.enable_grad():
-            _set(cfg, OUTPUT_DIR=folder, RESUME="")
-            _set(cfg.TEST, NO_TEST=True, FINAL_MODEL="last_step", CALIBRATION="none")
-            _set(cfg.TRAIN, CHECKPOINT_FREQ=0, CHECKPOINT_STEPS=0)
-            set_random_seed(self.trainer.seed)
-            trained = fold(cfg)
-            trained.train()
-            with torch.no_grad():
-                return predict(trained, [self.items[i] for i in outside.tolist()])
+    `number` counts the parts, for the log.
+    """
+    trainer.note(
+        f"Held-out predictions: training without {len(outside)} of {len(items)} images, part "
+        f"{number}"
+    )
+    cfg = trainer.cfg.clone()
+    kind = type(trainer)
+    without = frozenset(outside.tolist())
+    fold = type(kind.__name__, (kind,), {"held_out": without, "__module__": kind.__module__})
+    with tempfile.TemporaryDirectory() as folder, _quiet(), torch.enable_grad():
+        _set(cfg, OUTPUT_DIR=folder, RESUME="")
+        _set(cfg.TEST, NO_TEST=True, FINAL_MODEL="last_step", CALIBRATION="none")
+        _set(cfg.TRAIN, CHECKPOINT_FREQ=0, CHECKPOINT_STEPS=0)
+        set_random_seed(trainer.seed)
+        trained = fold(cfg)
+        trained.train()
+        with torch.no_grad():
+            return predict(trained, [items[i] for i in outside.tolist()])
 
 
 def model_trainer(trainer: PromptTrainer) -> PromptTrainer:

@@ -12,7 +12,7 @@ import train
 from trainers import calibration
 from trainers.inference import labels_of, plain_text, predict, tuned_text
 from varprompt.errors import ConfigError
-from varprompt.uncertainty import fit_distance, fit_temperature, summary
+from varprompt.uncertainty import CALIBRATORS, fit_distance, fit_temperature, summary
 
 SHORT = {"OPTIM__MAX_EPOCH": 1, "TRAINER__VPT__L": 2, "DATALOADER__TRAIN_X__BATCH_SIZE": 5}
 TEMPERATURE = SHORT | {"TEST__CALIBRATION": "temperature"}
@@ -147,6 +147,26 @@ def test_distance_is_that_of_the_texts(trainer, pictures, tmp_path):
     assert any(abs(scale - 1) > 1e-4 for scale in found["scale"])
     if trainer == "VPT":
         assert results(out)["nll"] != found["before"]["nll"]
+
+
+def test_a_calibrator_of_ones_own_gets_all_the_evidence(pictures, base, tmp_path, monkeypatch):
+    """What a temperature is fitted to, and the texts; nothing of the test's labels."""
+    folder, _ = base
+    seen = []
+
+    def mine(evidence):
+        seen.append(evidence)
+        return fit_temperature(evidence.log_prob, evidence.labels)
+
+    monkeypatch.setitem(CALIBRATORS, "mine", mine)
+    options = TEMPERATURE | {"DATASET__SUBSAMPLE_CLASSES": "new", "TEST__CALIBRATION": "mine"}
+    flags = ["--eval-only", "--model-dir", folder]
+    assert train.main(command(pictures, tmp_path, *flags, **options)) == 0
+    (evidence,) = seen
+    assert evidence.log_prob.shape == (2, 3, 3) and evidence.labels.tolist() == [0, 1, 2]
+    assert len(evidence.base_text) == len(evidence.base_text_zero_shot) == 3
+    assert len(evidence.text) == len(evidence.text_zero_shot) == 2
+    assert results(tmp_path)["calibration"]["method"] == "mine"
 
 
 def test_another_calibration_is_another_run(pictures, base, capsys):
