@@ -181,8 +181,9 @@ def save_open_clip(kind, folder):
     tower = getattr(model, "text", model)
     return SimpleNamespace(
         name=f"open_clip:{folder}", folder=folder, model=model, tokens=theirs,
-        embedding=tower.token_embedding, layers=tower.transformer.resblocks, encode_image=model.encode_image,
-        encode_text=model.encode_text, mean=(0.4,) * 3, std=(0.3,) * 3,
+        embedding=tower.token_embedding, layers=tower.transformer.resblocks,
+        encode_image=model.encode_image, encode_text=model.encode_text,
+        mean=(0.4,) * 3, std=(0.3,) * 3,
         size=model.visual.image_size if isinstance(model.visual.image_size, int)
         else model.visual.image_size[0],
     )  # fmt: skip
