@@ -2,6 +2,7 @@
 # Finds or makes a Python environment that has requirements.txt and prints its interpreter.
 #
 #   PYTHON_BIN=$(bash scripts/setup.sh)     in a script: messages go to stderr, the path to stdout
+#   bash scripts/setup.sh tests             also what tests, checks and documentation need
 #
 # In this order:
 #   $PYTHON_BIN, when set              used as it is, nothing is checked
@@ -13,6 +14,16 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 requirements=$root/requirements.txt
+for_tests=$root/requirements-tests.txt
+wanted=("$requirements")
+case ${1:-} in
+"") ;;
+tests) wanted+=("$for_tests") ;;
+*)
+    echo "setup: the only argument is tests, not $1" >&2
+    exit 2
+    ;;
+esac
 venv=$root/.venv
 stamp=$venv/setup-stamp # python version and checksum of what is installed; "installing" meanwhile
 passed_over=""
@@ -29,7 +40,7 @@ supported() { [[ $1 =~ ^3\.1[0-4]$ ]]; }
 
 # Prints each requirement that interpreter $1 lacks; imports none of the packages.
 missing_from() {
-    "$1" - "$requirements" <<'PY'
+    "$1" - "${wanted[@]}" <<'PY'
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -38,9 +49,9 @@ try:
 except ImportError:
     from pip._vendor.packaging.requirements import Requirement
 
-for line in open(sys.argv[1]):
+for line in (line for name in sys.argv[1:] for line in open(name)):
     line = line.split("#")[0].strip()
-    if not line:
+    if not line or line.startswith("-"):
         continue
     wanted = Requirement(line)
     if wanted.marker and not wanted.marker.evaluate():
@@ -105,11 +116,17 @@ find_python() {
         "PYTHON=/path/to/python3.11 bash $0"
 }
 
-wanted_stamp() { printf '%s %s\n' "$(version_of "$1")" "$(cksum <"$requirements")"; }
+wanted_stamp() { printf '%s %s\n' "$(version_of "$venv/bin/python")" "$(cksum <"$1")"; }
+
+is_stamped() { [[ -f $1 && $(<"$1") == "$(wanted_stamp "$2")" ]]; }
 
 installed() {
-    [[ -f $stamp && $(<"$stamp") == "$(wanted_stamp "$venv/bin/python")" ]] || return 1
+    is_stamped "$stamp" "$requirements" || return 1
     [[ -z ${PYTHON:-} || $(version_of "$PYTHON") == "$(version_of "$venv/bin/python")" ]]
+}
+
+installed_for_tests() {
+    [[ ${#wanted[@]} == 1 ]] || is_stamped "$stamp-tests" "$for_tests"
 }
 
 make_venv() {
@@ -151,16 +168,25 @@ install() {
         say "$passed_over; using $venv"
     fi
     need_to_write
-    make_venv
-    say "installing requirements.txt into $venv (about 5 GB and some minutes the first time)"
-    if ! "$venv/bin/python" -m pip install --disable-pip-version-check "$verbosity" \
-        -r "$requirements" >&2; then
-        die "pip could not install requirements.txt (its reason is above). It needs a package" \
+    if ! installed; then
+        make_venv
+        say "installing requirements.txt into $venv (about 5 GB and some minutes the first time)"
+        pip_install "$requirements" "$verbosity"
+        wanted_stamp "$requirements" >"$stamp.new" && mv "$stamp.new" "$stamp"
+    fi
+    if ! installed_for_tests; then
+        say "installing requirements-tests.txt into $venv"
+        pip_install "$for_tests" "$verbosity"
+        wanted_stamp "$for_tests" >"$stamp-tests"
+    fi
+    say "ready: $venv"
+}
+
+pip_install() {
+    "$venv/bin/python" -m pip install --disable-pip-version-check "$2" -r "$1" >&2 ||
+        die "pip could not install ${1##*/} (its reason is above). It needs a package" \
             "index: without a network, point PIP_INDEX_URL or PIP_FIND_LINKS at a mirror, or" \
             "activate an environment that has the packages. Then run this again."
-    fi
-    wanted_stamp "$venv/bin/python" >"$stamp.new" && mv "$stamp.new" "$stamp"
-    say "ready: $venv"
 }
 
 if [[ -n ${PYTHON_BIN:-} ]]; then
@@ -170,12 +196,12 @@ fi
 if use_active_environment; then
     exit
 fi
-if ! installed; then
+if ! installed || ! installed_for_tests; then
     exec 9<"${BASH_SOURCE[0]}" # the lock is this file itself; released when the process ends
     if command -v flock >/dev/null && ! flock --nonblock 9; then
         say "another installation is running; waiting for it"
         flock 9
     fi
-    installed || install
+    { installed && installed_for_tests; } || install
 fi
 printf '%s\n' "$venv/bin/python"

@@ -6,7 +6,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-PYTHON_BIN=$(bash "$root/scripts/setup.sh")
+PYTHON_BIN=$(bash "$root/scripts/setup.sh" tests)
 
 if [[ -n ${DASSL_ROOT:-} ]]; then
     if [[ ! -f $DASSL_ROOT/dassl/__init__.py ]]; then

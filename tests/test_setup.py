@@ -21,8 +21,9 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = [
     Requirement(text)
-    for line in (ROOT / "requirements.txt").read_text().splitlines()
-    if (text := line.split("#")[0].strip())
+    for name in ("requirements.txt", "requirements-tests.txt")
+    for line in (ROOT / name).read_text().splitlines()
+    if (text := line.split("#")[0].strip()) and not text.startswith("-r")
 ]
 
 
@@ -182,12 +183,12 @@ def test_command_explains_itself(installed, elsewhere):
 # ---------------------------------------------------------------- scripts/setup.sh
 
 
-def write_wheel(folder: Path, version: str) -> None:
+def write_wheel(folder: Path, version: str, name: str = "vptprobe") -> None:
     """A wheel of one empty module, so that pip has something to install without a network."""
-    info = f"vptprobe-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"vptprobe-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("vptprobe.py", "")
-        about = f"Metadata-Version: 2.1\nName: vptprobe\nVersion: {version}\n"
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         wheel.writestr(f"{info}/METADATA", about)
         tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         wheel.writestr(f"{info}/WHEEL", tags)
@@ -211,11 +212,16 @@ class Checkout:
     def require(self, text: str) -> None:
         (self.root / "requirements.txt").write_text(f"# pins\n{text}  # reason\n")
 
-    def start(self, prefix: Sequence[str] = (), **env: str) -> subprocess.Popen:
+    def require_for_tests(self, text: str) -> None:
+        (self.root / "requirements-tests.txt").write_text(f"-r requirements.txt\n{text}\n")
+
+    def start(
+        self, prefix: Sequence[str] = (), arguments: Sequence[str] = (), **env: str
+    ) -> subprocess.Popen:
         keep = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "TMPDIR", "LANG")}
         offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
         process = subprocess.Popen(
-            [*prefix, "bash", str(self.root / "scripts/setup.sh")],
+            [*prefix, "bash", str(self.root / "scripts/setup.sh"), *arguments],
             env=keep | offline | {"PYTHON": sys.executable} | env,
             cwd="/",
             text=True,
@@ -233,13 +239,15 @@ class Checkout:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
 
-    def run(self, prefix: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess:
-        process = self.start(prefix, **env)
+    def run(
+        self, prefix: Sequence[str] = (), arguments: Sequence[str] = (), **env: str
+    ) -> subprocess.CompletedProcess:
+        process = self.start(prefix, arguments, **env)
         out, err = process.communicate(timeout=600)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def probe_version(self) -> str:
-        code = "import importlib.metadata as m; print(m.version('vptprobe'))"
+    def probe_version(self, name: str = "vptprobe") -> str:
+        code = f"import importlib.metadata as m; print(m.version({name!r}))"
         return subprocess.check_output([self.python, "-c", code], text=True).strip()
 
 
@@ -282,6 +290,20 @@ def test_life_of_an_environment(checkout):
     redone = checkout.run()
     assert redone.returncode == 0 and checkout.probe_version() == "2.0"
     assert not (checkout.root / ".venv/half-done").exists()
+
+    write_wheel(checkout.wheels, "1.0", "vptprobe_tests")
+    checkout.require_for_tests("vptprobe_tests==1.0")
+    assert checkout.run().stderr == ""  # who only trains needs nothing of it
+    said = [checkout.run(arguments=["tests"]) for _ in range(2)]
+    assert [one.stdout for one in said] == [f"{checkout.python}\n"] * 2
+    assert "installing requirements.txt" not in said[0].stderr
+    assert "installing requirements-tests.txt" in said[0].stderr and said[1].stderr == ""
+    assert checkout.probe_version("vptprobe_tests") == "1.0"
+
+
+def test_what_setup_does_not_know(checkout):
+    wrong = checkout.run(arguments=["test"])
+    assert (wrong.returncode, wrong.stderr) == (2, "setup: the only argument is tests, not test\n")
 
 
 def test_active_environment_is_used_or_the_gap_is_named(checkout):
