@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from varprompt.checks import Problems
 from varprompt.errors import DataError, pass_on_memory
-
-from .splits import Problems
 
 T = TypeVar("T")
 

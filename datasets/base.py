@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dassl.data.datasets import DatasetBase, Datum
 
 from varprompt.errors import ConfigError, DataError
+from varprompt.images.tree import suffixes
 from varprompt.settings.options import SUBSETS
 
 from .caches import read_coop_pickle
 from .coop import CoOpHelpers, make_datum
 from .rules import one_of, subsample_classes
 from .splits import Item, Split, check_choice, check_split, read_split, same_prompts
-from .tree import suffixes
 
 MAX_VAL_SHOTS = 4  # CoOp draws at most four validation images per class
 ATTENTION = "ATTENTION: "  # begins a line that says why figures cannot be compared

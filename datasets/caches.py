@@ -3,9 +3,10 @@
 import os
 import pickle
 
+from varprompt.checks import Problems
 from varprompt.errors import DataError, brief, pass_on_memory
 
-from .splits import Item, Problems, leaves_folder
+from .splits import Item, leaves_folder
 
 DATUM = ("dassl.data.datasets.base_dataset", "Datum")
 

@@ -2,10 +2,11 @@
 
 import os
 
+from varprompt.checks import Problems
 from varprompt.errors import DataError
 
 from .base import FewShotDataset, google_drive
-from .splits import Item, Problems, Split
+from .splits import Item, Split
 
 CLASSNAMES = "classnames.txt"
 CLASSNAMES_SOURCE = google_drive("1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF")

@@ -5,10 +5,10 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from varprompt.checks import check_choice
+from varprompt.checks import Problems, check_choice
 from varprompt.errors import ConfigError
 
-from .splits import Item, Problems, Split
+from .splits import Item, Split
 
 SPLIT_SEED = 0
 

@@ -9,9 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from varprompt.checks import SHOWN, Problems
 from varprompt.errors import DataError, brief
-
-SHOWN = 10  # examples in a report of problems
 
 
 class Item(NamedTuple):
@@ -28,35 +27,6 @@ class Split(NamedTuple):
     train: list[Item]
     val: list[Item]
     test: list[Item]
-
-
-class Problems:
-    """Collects what is wrong, so that it can be reported all at once."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, list[str]] = defaultdict(list)
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, kind: str, example: str) -> None:
-        """Note one example of a kind of problem."""
-        self._found[kind].append(example)
-
-    def raise_if_any(self, where: str) -> None:
-        """Report every kind with its count and its first ten examples.
-
-        Raises:
-            DataError: if anything was added.
-        """
-        if self:
-            lines = [
-                f"  {kind}: {len(found)}\n"
-                + "\n".join(f"    {example}" for example in found[:SHOWN])
-                + (f"\n    ... and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-                for kind, found in self._found.items()
-            ]
-            raise DataError(f"{where}\n" + "\n".join(lines))
 
 
 def read_json(path: str) -> object:

@@ -32,7 +32,7 @@ BAD = {
     "log-variance": ({"logvar_init": 10.0}, "it must lie within (-20.0, 10.0)"),
     "no log-variance": ({"posterior": "fixed"}, "posterior 'fixed' needs logvar_init"),
     "words": ({"ctx_init": None}, "ctx_init is None; give words"),
-    "number of words": ({"n_ctx": 8}, "n_ctx is 8 but ctx_init 'a photo of a' has 4 words; give "
+    "number of words": ({"n_ctx": 2}, "n_ctx is 2 but ctx_init 'a photo of a' has 4 words; give "
                         "n_ctx 4"),
     "too many": ({"n_ctx": 76, "ctx_init": ""}, "n_ctx is 76; it must be at most 75"),
     "none": ({"n_ctx": 0, "ctx_init": ""}, "n_ctx is 0; it must be at least 1"),

@@ -14,20 +14,20 @@ BROAD = re.compile(r"except (Exception|BaseException)( as \w+)?:.*\n\s*(?P<then>
 FLOORS = (  # a part may import those of its own floor and of the floors before it
     {"errors", "checks", "console", "files"},
     {"ops", "towers", "images"},
-    {"posteriors", "prompt", "objective", "config"},
+    {"posteriors", "prompt", "prompt_texts", "objective", "config"},
     {"model", "learner_state"},
     {"uncertainty"},
     {"classifier", "run"},
     {"settings"},
-    {"sweep", "report", "convert"},
-    {"train"},  # command lines, which are installed, too
+    {"sweep", "report", "convert", "trained"},
+    {"train", "own"},  # command lines, which are installed, too
     {"demo"},
     {"__main__"},
 )
 BASICS = FLOORS[0]
 LEAVES = {  # outside the floors: what they may import, and who may import them
     "embedded": (BASICS, {"towers"}),
-    "standin": (BASICS | {"images", "run"}, {"settings", "train"}),
+    "standin": (BASICS | {"images", "run"}, {"settings", "train", "trained"}),
 }
 OLD_PATHS = {"clip_io", "posterior"}  # pass on names under their old path; nobody here imports them
 UPWARDS = {  # the exceptions, inside a function each

@@ -279,10 +279,20 @@ def test_initial_context():
     assert csc.ctx.shape == (5, 4, 64) and not torch.equal(csc.ctx[0], csc.ctx[1])
 
 
+def test_words_of_several_tokens_make_the_prompt_of_the_whole_text():
+    words = "itap of xylophonist"
+    model = PromptedCLIP(small_clip(), NAMES, PromptConfig(ctx_init=words, n_ctx=7))
+    width = model.towers.clip.text_projection.shape[1]
+    features = torch.nn.functional.normalize(torch.randn(3, width))
+    wanted = zero_shot(model.towers, NAMES, [words + " {}."])(features)
+    torch.testing.assert_close(model.predictor()(features), wanted, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("config", "names", "message"),
     [
-        (PromptConfig(ctx_init="itap of xylophonist"), NAMES, "3 words but 7 tokens"),
+        (PromptConfig(ctx_init="itap of xylophonist", n_ctx=3), NAMES, "give N_CTX 7"),
+        (PromptConfig(n_ctx=16), NAMES, "N_CTX is 16 but CTX_INIT 'a photo of a' has 4 tokens"),
         (PromptConfig(ctx_init="", n_ctx=75), NAMES, r"5 prompt\(s\) do not fit the 77 tokens"),
         (PromptConfig(), ["dog", "word " * 80], r"1 prompt\(s\) do not fit .*'word word"),
     ],

@@ -30,8 +30,8 @@ def test_names_are_what_they_are_called():
         assert getattr(value, "__name__", name).rpartition(".")[2] == name
     assert isinstance(varprompt.objective, types.ModuleType)
     assert set(varprompt.__all__) <= set(dir(varprompt))
-    with pytest.raises(AttributeError, match="no attribute 'PromptClassifier'"):
-        varprompt.PromptClassifier  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'PromptClassifyer'"):
+        varprompt.PromptClassifyer  # noqa: B018
 
 
 def test_names_are_declared_for_type_checkers_too():

@@ -27,7 +27,7 @@ from varprompt.run.guard import StepRecord
 from varprompt.run.identity import TRAIN
 from varprompt.run.interrupt import StopRequest, stop_on_signal
 
-from .data import selected_on
+from .data import check_trainable, selected_on
 from .progress import StepLog
 from .tested import TestedTrainer
 
@@ -56,8 +56,9 @@ class PromptTrainer(TestedTrainer):
         """Resume if there is something to resume; encode the training views if wanted.
 
         Raises:
-            ConfigError: TEST.FINAL_MODEL best_val without validation images.
+            ConfigError: TEST.FINAL_MODEL best_val without validation images; test images only.
         """
+        check_trainable(self.dm.dataset)
         self.mode = TRAIN
         if selected_on(self.cfg, self.dm.dataset, self.hasher) == "test":
             self.note(

@@ -6,6 +6,7 @@ from varprompt.model import Predictor, zero_shot
 from varprompt.towers.frozen import FrozenCLIP
 
 from .base import PromptTrainer
+from .data import prompt_texts
 
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
@@ -63,11 +64,12 @@ class ZeroshotCLIP(PromptTrainer):
     def build_model(self) -> None:
         """Load the towers only."""
         config = self.prompt_config
+        self.texts = prompt_texts(self.cfg, self.dm.dataset.classnames)
         self.towers = FrozenCLIP(self.load_clip(), config.precision, config.mem_budget)
 
     def predictor(self) -> Predictor:
         """Classifier from the class names."""
-        return zero_shot(self.towers, self.dm.dataset.classnames, self.templates())
+        return zero_shot(self.towers, self.dm.dataset.classnames, self.templates(), self.texts)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Do nothing: nothing was learned."""

@@ -17,6 +17,7 @@ from varprompt.images.content import ContentHasher
 from varprompt.images.feature_cache import FeatureCache
 from varprompt.images.loaders import EpochBatches, only_deterministic, seeded_loader
 from varprompt.model import Predictor, PromptedCLIP
+from varprompt.prompt_texts import PromptTexts
 from varprompt.run.evaluate import Evaluator
 from varprompt.run.guard import GuardedStep, StepRecord
 from varprompt.run.run import Run
@@ -28,7 +29,7 @@ from varprompt.settings.nodes import add_node, prompt_config, without_effect
 from varprompt.towers.forms import remarks
 from varprompt.towers.load import load_clip
 
-from .data import check_input, data_manager
+from .data import check_input, data_manager, prompt_texts
 from .resources import Resources
 
 
@@ -60,6 +61,7 @@ class BuiltTrainer(TrainerX):
     held_out: ClassVar[frozenset[int]] = frozenset()
 
     take_step: GuardedStep
+    texts: PromptTexts | None = None
 
     @classmethod
     def extend_cfg(cls, cfg: Any) -> None:
@@ -94,9 +96,11 @@ class BuiltTrainer(TrainerX):
         self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
         self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
         self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed() % 2**31
+        labels = [item.label for item in self.dm.dataset.train_x]
         self.train_loader_x = seeded_loader(
-            self.dm.train_loader_x, self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed
-        )
+            self.dm.train_loader_x, self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, self.seed,
+            labels if self.cfg.TRAIN.BALANCED else None,
+        )  # fmt: skip
         self.batches = cast(EpochBatches, self.train_loader_x.batch_sampler)
         self.hasher = ContentHasher(self.note)
         self.feature_cache = FeatureCache(self.cfg.TEST.CACHE_SIZE_GB * 1e9, self.note, self.hasher)
@@ -122,8 +126,9 @@ class BuiltTrainer(TrainerX):
     def build_model(self) -> None:
         """Towers, prompt learner, optimizer and schedule."""
         cfg, config = self.cfg, self.prompt_config
+        self.texts = prompt_texts(cfg, self.dm.dataset.classnames)
         self.model = PromptedCLIP(
-            self.load_clip(), self.dm.dataset.classnames, config, same_names=True
+            self.load_clip(), self.dm.dataset.classnames, config, texts=self.texts, same_names=True
         )
         self.towers = self.model.towers
         if cfg.TRAIN.COMPILE:

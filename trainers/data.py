@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from dassl.data import DataManager
 from varprompt.errors import ConfigError
 from varprompt.images.content import ContentHasher
 from varprompt.images.read import ImageItems
+from varprompt.prompt_texts import PromptTexts, read_prompts
 from varprompt.towers.adapt import AdaptedCLIP
 from varprompt.towers.load import input_size
 
@@ -96,6 +97,35 @@ def _n_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def prompt_texts(cfg: Any, classnames: Sequence[str]) -> PromptTexts | None:
+    """Synonyms and templates of the classes; None = they are called by their names.
+
+    Of a half of the classes the file may name the others, too.
+
+    Raises:
+        DataError: DATASET.PROMPTS is no such file, or names what is no class.
+    """
+    if not cfg.DATASET.PROMPTS:
+        return None
+    texts = read_prompts(cfg.DATASET.PROMPTS)
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "all":
+        texts.check_names(classnames, cfg.DATASET.PROMPTS)
+    return texts
+
+
+def check_trainable(data: Any) -> None:
+    """Whether a data set has images to learn from.
+
+    Raises:
+        ConfigError: it is a folder of one's own that holds test images only.
+    """
+    if getattr(data, "own_data", False) and getattr(data, "test_only", False):
+        raise ConfigError(
+            f"{data.image_dir} has test images only: give training images in train/, or test a "
+            "trained model on it (--eval-only --model-dir)"
+        )
 
 
 def chooses_by_validation(cfg: Any) -> bool:

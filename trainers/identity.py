@@ -59,7 +59,7 @@ def identify(
     if cfg.TEST.CALIBRATION != "none":
         lists["calibration_images"] = data.val or data.train_x
     images = {part: _images(items, cfg.DATASET.ROOT, hasher) for part, items in lists.items()}
-    named = {"weights_file": cfg.MODEL.BACKBONE.PATH}
+    named = {"weights_file": cfg.MODEL.BACKBONE.PATH, "prompts": cfg.DATASET.PROMPTS}
     if not checkpoint:
         named["init_weights"] = cfg.MODEL.INIT_WEIGHTS
     files = {part: _content_of(path, hasher) for part, path in named.items()}

@@ -48,8 +48,10 @@ class SavedTrainer(BuiltTrainer):
 
     def state(self, epoch: int, batch: int = 0, val_result: float | None = None) -> dict[str, Any]:
         """All of a run after `epoch` whole epochs and `batch` batches of the next."""
+        texts = {"prompts": self.texts.record()} if self.texts else {}
         return {
             **self.parts.state_dict(),
+            **texts,
             "epoch": epoch,
             "batch": batch,
             "seed": self.seed,

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .classifier import PromptClassifier
     from .config import PromptConfig
     from .errors import CheckpointError, ConfigError, DataError, VarPromptError
     from .learner_state import load_learner
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from .posteriors import POSTERIORS, Posterior, PosteriorSpec, PromptSample
     from .prompt import PromptLearner
     from .towers.load import load_clip
+    from .trained import load_classifier
 
 __version__ = "0.2.0"
 _HOMES = {
+    "classifier": ("PromptClassifier",),
     "config": ("PromptConfig",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "VarPromptError"),
     "learner_state": ("load_learner",),
@@ -31,6 +34,7 @@ _HOMES = {
     "posteriors": ("POSTERIORS", "Posterior", "PosteriorSpec", "PromptSample"),
     "prompt": ("PromptLearner",),
     "towers.load": ("load_clip",),
+    "trained": ("load_classifier",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
@@ -41,6 +45,7 @@ __all__ = [
     "ObjectiveConfig",
     "Posterior",
     "PosteriorSpec",
+    "PromptClassifier",
     "PromptConfig",
     "PromptLearner",
     "PromptSample",
@@ -49,6 +54,7 @@ __all__ = [
     "VarPromptError",
     "__version__",
     "kl_scale",
+    "load_classifier",
     "load_clip",
     "load_learner",
     "objective",

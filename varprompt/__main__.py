@@ -14,7 +14,7 @@ exit_at_interrupt()  # until a command takes over: its imports take a while
 COMMANDS = {
     "demo": (
         "varprompt.demo",
-        "train all methods on small data sets that need no download",
+        "train all methods on small data sets; with a FOLDER: a classifier of your own photos",
     ),
     "train": ("varprompt.train", "train a prompt learner and test it: CoOp's command line"),
     "test": ("varprompt.train", "test a trained one: train --eval-only"),

@@ -1,10 +1,15 @@
-"""Checks of single values that collect what is wrong, so that every problem is said at once."""
+"""Checks that collect what is wrong, so that every problem is said at once."""
 
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from numbers import Integral, Real
 from typing import Any
+
+from .errors import DataError
+
+SHOWN = 10  # examples in a report of problems
 
 
 def check_choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:
@@ -31,3 +36,32 @@ def check_range(
             limit = f"it must be at most {most}"
         problems.append(f"{where} is {value}; {limit}")
     return value
+
+
+class Problems:
+    """Collects what is wrong, so that it can be reported all at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[str]] = defaultdict(list)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, kind: str, example: str) -> None:
+        """Note one example of a kind of problem."""
+        self._found[kind].append(example)
+
+    def raise_if_any(self, where: str) -> None:
+        """Report every kind with its count and its first ten examples.
+
+        Raises:
+            DataError: if anything was added.
+        """
+        if self:
+            lines = [
+                f"  {kind}: {len(found)}\n"
+                + "\n".join(f"    {example}" for example in found[:SHOWN])
+                + (f"\n    ... and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+                for kind, found in self._found.items()
+            ]
+            raise DataError(f"{where}\n" + "\n".join(lines))

@@ -39,7 +39,7 @@ class PromptConfig:
 
     Attributes:
         precision: number format of the towers; what is learned is always float32.
-        n_ctx: M, context tokens; None = as many as `ctx_init` has words, 4 without words.
+        n_ctx: M, context tokens; None = as many as `ctx_init` has, 4 without words.
         ctx_init: words that the context starts from, "" = random vectors. Posterior "mixture"
             takes several templates of equally many words, separated by "|".
         position: where the class name stands, see `varprompt.towers.tokens.class_tokens`.
@@ -98,7 +98,7 @@ class PromptConfig:
 
     @property
     def n_context(self) -> int:
-        """M, with the default resolved."""
+        """M, with the default resolved, if every word of `ctx_init` is one token of the CLIP."""
         if self.ctx_init:
             return len(self.templates[0].split())
         return self.n_ctx or _DEFAULT_N_CTX
@@ -150,7 +150,7 @@ def _context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> li
         problems.append(
             f"{names['ctx_init']} {words!r} has templates of {counts} words; give equally many"
         )
-    elif n_ctx not in (None, counts[0]):
+    elif n_ctx is not None and n_ctx < counts[0]:  # more: words of several tokens, if any are
         problems.append(
             f"{names['n_ctx']} is {n_ctx} but {names['ctx_init']} {words!r} has {counts[0]} words; "
             f"give {names['n_ctx'].rpartition('.')[2]} {counts[0]}, or "

@@ -3,6 +3,9 @@
 Prints one table and writes it as CSV, JSON, Markdown, LaTeX and a figure. Finished runs are kept:
 a second call goes on where the first one stopped. Figures of the same seed differ a little between
 CPUs and versions of PyTorch.
+
+With a folder of photos as first argument (varprompt demo FOLDER, or --own FOLDER) something else is
+shown: a classifier of one's own; see varprompt demo --own --help.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -68,13 +72,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo; returns the exit code: 1 when runs failed, 130 after Ctrl-C.
+    """Run the demo, or `varprompt.own` if a folder is named first or by ``--own``.
+
+    Returns:
+        The exit code: 1 when runs failed, 130 after Ctrl-C.
 
     Raises:
         ConfigError: an argument that cannot be.
         OSError: the results cannot be written.
     """
-    args = parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--own"] or words and not words[0].startswith("-"):
+        from .own import main as own
+
+        return own(words[words[0] == "--own" :])
+    args = parser().parse_args(words)
     if args.quick:
         args.datasets = QUICK
     check(args)

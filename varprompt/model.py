@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import FRESH_NOISE, PromptConfig
 from .errors import ConfigError, brief
 from .objective import ObjectiveConfig, average_samples, kl_scale, sample_log_prob
 from .prompt import build_learner
+from .prompt_texts import PromptTexts, mean_of_texts
 from .towers.frozen import FrozenCLIP
 from .towers.tokens import class_tokens, text_tokens
 
@@ -25,12 +25,13 @@ class PromptedCLIP(nn.Module):
         clip_model: from `load_clip`; put into the number format of the config.
         classnames: C names, in the order of the labels.
         prompt_config: see `PromptConfig`.
+        texts: see `varprompt.prompt_texts`; None = every class is called by its name.
         same_names: whether several classes may have one name, as two of ImageNet's do; they have
             the same prompt then.
 
     Raises:
-        ConfigError: class names that are none, stand twice or do not fit the context length, or
-            words of CTX_INIT that are several tokens.
+        ConfigError: class names that are none, stand twice or do not fit the context length;
+            several texts for a class where each has a context of its own.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class PromptedCLIP(nn.Module):
         classnames: Sequence[str],
         prompt_config: PromptConfig,
         *,
+        texts: PromptTexts | None = None,
         same_names: bool = False,
     ):
         super().__init__()
@@ -46,8 +48,12 @@ class PromptedCLIP(nn.Module):
         _check_kinds(clip_model, prompt_config)
         _check_names(classnames, same_names)
         learner = build_learner(clip_model, cfg, len(classnames))
+        lists = [texts.of(name) if texts else [name] for name in classnames]
+        if cfg.class_specific and max(map(len, lists)) > 1:
+            raise ConfigError("a context for each class leaves no room for several texts of one")
+        self.n_texts = [len(own) for own in lists]
         self.tokens = class_tokens(
-            clip_model, classnames, learner.ctx.shape[-2],
+            clip_model, [text for own in lists for text in own], learner.ctx.shape[-2],
             position=cfg.position, class_specific=cfg.class_specific,
         )  # fmt: skip
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
@@ -122,6 +128,8 @@ class PromptedCLIP(nn.Module):
     def _encode(self, contexts: Tensor) -> Tensor:
         """Text features `(L, K, C, E)` of contexts `(L, K, ...)`."""
         text = self.towers.encode_text(contexts.flatten(0, 1), self.tokens)
+        if max(self.n_texts) > 1:
+            text = mean_of_texts(text, self.n_texts)
         return text.unflatten(0, contexts.shape[:2])
 
     @torch.no_grad()
@@ -194,21 +202,26 @@ class Predictor:
 
 
 @torch.no_grad()
-def zero_shot(towers: FrozenCLIP, classnames: Sequence[str], templates: Sequence[str]) -> Predictor:
-    """Classifier from hand-written prompts, an ensemble if there are several templates.
+def zero_shot(
+    towers: FrozenCLIP,
+    classnames: Sequence[str],
+    templates: Sequence[str],
+    texts: PromptTexts | None = None,
+) -> Predictor:
+    """Classifier from hand-written prompts, an ensemble if there are several for a class.
 
-    Features are averaged over templates, each of unit norm, and normalised again.
+    Features of unit norm are averaged over templates and `texts`, and normalised again.
 
     Raises:
         ConfigError: texts that do not fit the context length.
     """
-    names = [name.replace("_", " ") for name in classnames]
-    texts = [template.format(name) for template in templates for name in names]
-    tokens = text_tokens(towers.clip, texts)
+    lists = [texts.of(name) if texts else [name] for name in classnames]
+    names = [text.replace("_", " ") for own in lists for text in own]
+    tokens = text_tokens(towers.clip, [t.format(name) for t in templates for name in names])
     width = towers.clip.ln_final.weight.shape[0]
     nothing = towers.clip.token_embedding.weight.new_zeros(1, 0, width)
     text = towers.encode_text(nothing, tokens).unflatten(1, (len(templates), len(names)))
-    text = F.normalize(text.mean(1), dim=-1)[:, None]  # (1, 1, C, E)
+    text = mean_of_texts(text.mean(1), [len(own) for own in lists])[:, None]  # (1, 1, C, E)
     return Predictor(lambda features: text, towers.scale)
 
 

@@ -94,8 +94,8 @@ def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptL
     """The learner that `cfg` describes, in front of the given CLIP and on its device.
 
     Raises:
-        ConfigError: words that are not one token each (the prompt would be misaligned), or more
-            noise than the sampler has dimensions.
+        ConfigError: another number of tokens than the words have, or more noise than the sampler
+            has dimensions.
     """
     context = _initial_context(clip_model, cfg, n_classes)
     return PromptLearner(
@@ -109,18 +109,25 @@ def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptL
 def _initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:
     """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp."""
     weight = clip_model.token_embedding.weight
-    problems = [
-        f"CTX_INIT {words!r} has {len(words.split())} words but "
-        f"{len(encode(words, clip_model))} tokens; use words that are one token each"
-        for words in cfg.templates
-        if len(encode(words, clip_model)) != len(words.split())
-    ]
-    if problems:
+    if problems := _token_problems(clip_model, cfg):
         raise ConfigError(problems)
     if cfg.templates:
         return embed_words(clip_model, cfg.templates[0])
     shape = (n_classes,) if cfg.class_specific else ()
     return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device)
+
+
+def _token_problems(clip_model: Any, cfg: PromptConfig) -> list[str]:
+    """What is wrong with the words of the context, of which M counts the tokens."""
+    counts = [len(encode(words, clip_model)) for words in cfg.templates]
+    if len(set(counts)) > 1:
+        return [f"CTX_INIT {cfg.ctx_init!r} has templates of {counts} tokens; give equally many"]
+    if cfg.n_ctx is None or not counts or cfg.n_ctx == counts[0]:
+        return []
+    return [
+        f"N_CTX is {cfg.n_ctx} but CTX_INIT {cfg.ctx_init!r} has {counts[0]} tokens (a word may be "
+        f"several); give N_CTX {counts[0]}, or CTX_INIT '' to start from random vectors"
+    ]
 
 
 def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:

@@ -275,10 +275,10 @@ def test_what_lies_beside_the_class_folders_is_counted(top, make_cfg, capsys):
 
 
 def test_images_that_need_a_plug_in_are_counted(top, make_cfg, capsys):
-    for name in ("0.heic", "1.HEIC", "2.PNG"):
+    for name in ("0.jxl", "1.JXL", "2.PNG"):
         layouts.touch(top / "train" / "zz top" / name)
     assert len(load(top, make_cfg).train_x) == 21  # the suffix may have capitals
-    assert "2 x .heic" in ignored(capsys)
+    assert "2 x .jxl" in ignored(capsys)
 
 
 def test_a_class_folder_that_is_a_link(top, make_cfg):

@@ -199,3 +199,19 @@ def test_workers_that_cannot_be_started(monkeypatch):
         VarPromptError, match="2 data loader workers cannot be started .*NUM_WORKERS 0"
     ):
         list(PlainLoader(Lacking(None), num_workers=2))
+
+
+def test_balanced_epochs_show_every_class_as_often():
+    labels = [0] * 30 + [1] * 7 + [2] * 3
+    batches = EpochBatches(len(labels), 5, 1, labels)
+    seen = torch.zeros(40)
+    for epoch in range(9):
+        batches.epoch = epoch
+        epochs = [[i for batch in batches for i, _ in batch] for _ in range(2)]
+        assert epochs[0] == epochs[1] and len(epochs[0]) == 40
+        per_class = torch.tensor([labels[i] for i in epochs[0]]).bincount(minlength=3)
+        assert per_class.max() - per_class.min() <= 2
+        count = torch.tensor(epochs[0]).bincount(minlength=40)
+        assert all(part.max() - part.min() <= 2 for part in count.split([30, 7, 3]))
+        seen += count
+    assert (seen > 0).all()

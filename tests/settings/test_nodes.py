@@ -127,7 +127,7 @@ BAD = [
     ("VPT", "TRAIN.PRINT_FREQ", 0, "TRAIN.PRINT_FREQ is 0; it must be at least 1"),
     ("VPT", "TRAIN.CLIP_GRAD_NORM", -1.0, "TRAIN.CLIP_GRAD_NORM is -1.0"),
     ("VPT", "TRAINER.VPT.L", 10**9, "TRAINER.VPT.L is 1000000000; it must be at most 100000"),
-    ("VPT", "TRAINER.VPT.N_CTX", 16, "CTX_INIT 'a photo of a' has 4 words; give N_CTX 4"),
+    ("VPT", "TRAINER.VPT.N_CTX", 3, "CTX_INIT 'a photo of a' has 4 words; give N_CTX 4"),
     ("CoOp", "TRAINER.COOP.N_CTX", 76, "TRAINER.COOP.N_CTX is 76; it must be at most 75"),
     ("CoOp", "DATALOADER.RETURN_IMG0", True, "choose from False"),
     ("CoOp", "DATASET.LISTING", "OS", "choose from sorted, os"),

@@ -16,9 +16,20 @@ Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features
 
 
 def encode_images(
-    loader: DataLoader, keys: Iterable[Any], encode: Encode, batch_size: int
+    loader: DataLoader,
+    keys: Iterable[Any],
+    encode: Encode,
+    batch_size: int,
+    progress: bool = True,
 ) -> Tensor:
     """Features `(N, E)`, float32 on the CPU, of the items of `loader` that `keys` names, in order.
+
+    Args:
+        loader: of Dassl's items; its workers are used.
+        keys: which of them.
+        encode: images -> unit-norm features.
+        batch_size: images to encode at once.
+        progress: show a bar where somebody sees it.
 
     Raises:
         DataError: an image cannot be read.
@@ -29,9 +40,8 @@ def encode_images(
         generator=torch.Generator(),  # leaves the global one as it is
         worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
-    return torch.cat([
-        encode(batch).cpu() for batch in tqdm(images, disable=None, desc="encoding images")
-    ])  # fmt: skip
+    bar = tqdm(images, disable=None if progress else True, desc="encoding images")
+    return torch.cat([encode(batch).cpu() for batch in bar])
 
 
 class Views(Dataset):

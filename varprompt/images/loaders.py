@@ -54,12 +54,22 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (index, seed of that item) in an order that `seed` and `epoch` decide.
 
     Set `epoch`, and `first_batch` to leave out what an interrupted epoch had already seen.
+
+    Args:
+        n_items: how many there are, and how many an epoch has.
+        batch_size: items of a batch.
+        seed: decides the order.
+        labels: `(n_items,)` for balanced epochs, in which all classes are as frequent: the images
+            of small classes come several times, of large ones a new part in each epoch.
     """
 
-    def __init__(self, n_items: int, batch_size: int, seed: int):
+    def __init__(
+        self, n_items: int, batch_size: int, seed: int, labels: Sequence[int] | None = None
+    ):
         self.n_items = n_items
         self.batch_size = min(batch_size, n_items)  # a smaller set makes one short batch
         self.seed = seed
+        self.labels = None if labels is None else torch.tensor(list(labels))
         self.epoch = 0
         self.first_batch = 0
 
@@ -68,10 +78,24 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, "order"))
-        order = torch.randperm(self.n_items, generator=generator).tolist()
+        order = self._order(generator).tolist()
         for batch in range(self.first_batch, len(self)):
             items = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(i, derive_seed(self.seed, self.epoch, i)) for i in items]
+
+    def _order(self, generator: torch.Generator) -> torch.Tensor:
+        if self.labels is None:
+            return torch.randperm(self.n_items, generator=generator)
+        classes = self.labels.unique()
+        share = -(-self.n_items // len(classes))
+        drawn = []
+        for label in classes:
+            mine = (self.labels == label).nonzero()[:, 0]
+            rounds = [torch.randperm(len(mine), generator=generator)
+                      for _ in range(-(-share // len(mine)))]  # fmt: skip
+            drawn.append(mine[torch.cat(rounds)[:share]])
+        every = torch.cat(drawn)
+        return every[torch.randperm(len(every), generator=generator)[: self.n_items]]
 
 
 class SeededItems(Dataset):
@@ -208,12 +232,14 @@ def end_workers(loader: DataLoader) -> None:
         iterator._shutdown_workers()
 
 
-def seeded_loader(loader: DataLoader, batch_size: int, seed: int) -> DataLoader:
+def seeded_loader(
+    loader: DataLoader, batch_size: int, seed: int, labels: Sequence[int] | None = None
+) -> DataLoader:
     """`loader`'s items in `EpochBatches`; the sampler is the new loader's ``batch_sampler``."""
     n_workers = loader.num_workers
     return PlainLoader(
         SeededItems(loader.dataset),
-        batch_sampler=EpochBatches(len(cast(Sized, loader.dataset)), batch_size, seed),
+        batch_sampler=EpochBatches(len(cast(Sized, loader.dataset)), batch_size, seed, labels),
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
         pin_memory=loader.pin_memory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -28,6 +29,17 @@ _UPRIGHT = {
 }
 
 
+@functools.cache
+def add_formats() -> bool:
+    """Let Pillow read HEIC, if the package pillow-heif is installed; whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def read_rgb(path: str, upright: bool = False) -> Image.Image:
     """Return an image in RGB, the first frame, its pixels as stored or turned `upright`.
 
@@ -38,19 +50,25 @@ def read_rgb(path: str, upright: bool = False) -> Image.Image:
         DataError: if the file is missing, not a regular file, truncated, too large (a
             decompression bomb), a program, or not an image with a defined range of values.
     """
+    add_formats()
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
             raise ValueError("not a regular file")
         with open(path, "rb") as file, Image.open(file) as image:
-            turn = _UPRIGHT.get(_orientation(image)) if upright else None
-            rgb = _to_rgb(image)
-            return rgb if turn is None else rgb.transpose(turn)
+            return in_rgb(image, upright)
     except Exception as error:  # hostile files make decoders raise anything
         pass_on_memory(error, f"reading {path}")
         reason = f"{type(error).__name__}: {error}"
         large = isinstance(error, Image.DecompressionBombError)
         advice = "; store it smaller, or take it out of the data set" if large else ""
         raise DataError(f"{path}: not a readable image ({reason}){advice}") from error
+
+
+def in_rgb(image: Image.Image, upright: bool = False) -> Image.Image:
+    """The first frame of an opened image in RGB, as stored or turned `upright`; see `read_rgb`."""
+    turn = _UPRIGHT.get(_orientation(image)) if upright else None
+    rgb = _to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _orientation(image: Image.Image) -> int:

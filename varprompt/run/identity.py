@@ -24,12 +24,13 @@ PARTS = {
     "calibration_images": "the images that calibrate",
     "weights": "the weights of the CLIP",
     "weights_file": "the weights in MODEL.BACKBONE.PATH",
+    "prompts": "the synonyms and templates in DATASET.PROMPTS",
     "init_weights": "the start values in MODEL.INIT_WEIGHTS",
     "checkpoint": "the values of the tested model",
     "calibration": "the temperature that its run has kept",
 }
 # Keys of the configuration that say where something is; what is there is a part of the identity.
-PLACES = ("DATASET.PATH", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")
+PLACES = ("DATASET.PATH", "DATASET.PROMPTS", "MODEL.BACKBONE.PATH", "MODEL.INIT_WEIGHTS")
 _MOST_ROWS = 100_000  # of the inventory: more would make files of tens of megabytes
 _SHOWN = 3
 

@@ -40,20 +40,35 @@ def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
             f"configuration file {path} has more than {_LARGEST_FILE >> 20} MB: "
             "is it the right file?"
         )
+    merge_text(cfg, text, f"configuration file {path}", f" (in {path})")
+
+
+def merge_text(cfg: CfgNode, text: str | bytes, name: str, where: str = "") -> None:
+    """Merge YAML.
+
+    Args:
+        cfg: the tree.
+        text: what to merge into it.
+        name: of the text, for messages.
+        where: behind what is said of a key.
+
+    Raises:
+        ConfigError: it is no mapping, or has keys or values that do not fit; all of them are named.
+    """
     try:
-        content = _parse(text.decode())
+        content = _parse(text.decode() if isinstance(text, bytes) else text)
     except Exception as error:  # PyYAML's constructors raise anything
-        pass_on_memory(error, f"reading {path}")
-        raise ConfigError(f"configuration file {path} is not valid YAML: {error}") from error
+        pass_on_memory(error, f"reading {name}")
+        raise ConfigError(f"{name} is not valid YAML: {error}") from error
     if content is None:
         return
     if not isinstance(content, dict):
-        raise ConfigError(f"configuration file {path} holds no KEY: VALUE mapping")
+        raise ConfigError(f"{name} holds no KEY: VALUE mapping")
     pairs = list(_leaves(content, cfg))
     twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:
-        raise ConfigError(f"configuration file {path} has {', '.join(twice)} twice")
-    _merge(cfg, pairs, f" (in {path})")
+        raise ConfigError(f"{name} has {', '.join(twice)} twice")
+    _merge(cfg, pairs, where)
 
 
 def merge_pairs(cfg: CfgNode, pairs: Sequence[Any]) -> None:

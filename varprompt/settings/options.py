@@ -83,6 +83,9 @@ OPTIONS: dict[str, Option] = {
         "sorted", "order of ImageNet's files; os = the file system's, as in CoOp", LISTINGS
     ),
     "DATASET.PATH": Option("", "images of your own for the data set Folder"),
+    "DATASET.PROMPTS": Option(
+        "", "a file with synonyms and templates of the classes, see varprompt.prompt_texts"
+    ),
     "DATASET.ROOT": dassl(help="folder of the data sets", decides=False),
     "DATASET.SUBSAMPLE_CLASSES": Option("all", "which half of the classes", SUBSETS),
     "INPUT.COLORJITTER_B": number(0, 100),
@@ -147,6 +150,9 @@ OPTIONS: dict[str, Option] = {
         "", "a table of all test images beside the results: csv or parquet", FORMATS, decides=False
     ),
     "TEST.SPLIT": one_of("val", "test"),
+    "TRAIN.BALANCED": Option(
+        False, "every class as often as any other in each epoch, however many images it has"
+    ),
     "TRAIN.CHECKPOINT_FREQ": dassl(decides=False),
     "TRAIN.CHECKPOINT_STEPS": Option(
         0, "updates between two saved states, 0 = at the ends of epochs only",

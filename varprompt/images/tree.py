@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterator
 
 from PIL import Image
 
+from .read import add_formats
+
+_HEIC = {".heic", ".heif"}
 # Formats that Pillow opens but that are no images of pixels, or need a program or a handler.
 _NO_PIXELS = {"EPS", "WMF", "MPEG", "GRIB", "BUFR", "HDF5"}
 
@@ -14,6 +17,7 @@ _NO_PIXELS = {"EPS", "WMF", "MPEG", "GRIB", "BUFR", "HDF5"}
 @functools.cache
 def suffixes() -> frozenset[str]:
     """File suffixes, in small letters with their dot, of all that Pillow and its plug-ins read."""
+    add_formats()
     Image.init()
     return frozenset(
         suffix.lower()
@@ -105,4 +109,7 @@ def summary(ignored: Counter[str]) -> str:
     ranked = sorted(kinds.items(), key=lambda pair: (-pair[1][0], pair[0]))
     total = sum(count for count, _ in kinds.values())
     rows = ", ".join(f"{count} x {kind}{example}" for kind, (count, example) in ranked)
-    return f"{total} {'entry' if total == 1 else 'entries'}: {rows}" if total else ""
+    advice = ""
+    if not _HEIC.isdisjoint(ignored):
+        advice = " (HEIC is read once the package pillow-heif is installed: varprompt[heic])"
+    return f"{total} {'entry' if total == 1 else 'entries'}: {rows}{advice}" if total else ""

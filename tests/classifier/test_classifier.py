@@ -1,0 +1,261 @@
+"""PromptClassifier: scikit-learn's habits, and the same probabilities wherever it is loaded."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_checks
+
+from varprompt import load_classifier
+from varprompt.classifier import PromptClassifier
+from varprompt.classifier.given import hold_out, names_of
+from varprompt.classifier.recipe import NOISE, PRIOR, token_rms
+from varprompt.errors import CheckpointError, ConfigError, DataError
+from varprompt.objective import predictive_log_prob
+from varprompt.towers.load import load_clip
+from varprompt.towers.tokens import embed_words
+
+WORDS = ["small ring", "king_of_hearts", "sun"]
+
+
+def pictures(n, seed=0):
+    """Images (n, 3, 32, 32) in [0, 1], patches of colour, and the words of the strongest one."""
+    cells = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    images = cells.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return images, [WORDS[int(i)] for i in images.mean((2, 3)).argmax(1)]
+
+
+def new(**parameters):
+    return PromptClassifier("embedded", **{"epochs": 3, "device": "cpu", **parameters})
+
+
+@functools.cache
+def fitted():
+    """Not to be changed by a test."""
+    return new(holdout=0.5).fit(*pictures(90))
+
+
+def test_it_learns_what_it_is_shown():
+    images, labels = pictures(60)
+
+    def nll(**parameters):
+        clf = new(holdout=0, **parameters).fit(images, labels)
+        prob = clf.predict_proba(images)
+        index = [clf.class_names_.index(name) for name in labels]
+        return -np.log(prob[range(60), index]).mean()
+
+    assert nll(epochs=40) < 0.5 * nll(epochs=1, learning_rate=0.0)
+
+
+def test_probabilities_are_the_mean_over_samples_at_the_temperature():
+    clf, (images, _) = fitted(), pictures(5, seed=1)
+    samples = clf.learned_.samples(clf.encode(images)).double()
+    assert samples.shape == (16, 5, 3) and clf.temperature_ != 1
+    wanted = predictive_log_prob(samples / clf.temperature_).exp().numpy()
+    np.testing.assert_allclose(clf.predict_proba(images), wanted, rtol=1e-12)
+    assert list(clf.predict(images)) == [clf.classes_[i] for i in wanted.argmax(1)]
+    total, aleatoric, epistemic = clf.uncertainty(images)
+    np.testing.assert_allclose(total, -(wanted * np.log(wanted)).sum(1), rtol=1e-9)
+    np.testing.assert_allclose(total, aleatoric + epistemic)
+    assert (epistemic > 0).all()
+
+
+def test_labels_may_be_numbers_with_names():
+    images, labels = pictures(30)
+    numbers = [10 + WORDS.index(label) for label in labels]
+    clf = new().fit(images, numbers, class_names=WORDS)
+    assert clf.classes_.tolist() == [10, 11, 12] and clf.class_names_ == WORDS
+    assert set(clf.predict(images)) <= {10, 11, 12}
+    names = {12: "sun", 10: "small ring", 11: "king_of_hearts"}
+    assert names_of(np.array([10, 11, 12]), names) == WORDS
+    assert names_of(np.array([3, 5]), None) == ["3", "5"]
+    for bad in (WORDS[:2], {10: "a", 11: "b"}, [1, 2, 3]):
+        with pytest.raises(DataError, match="give a name for each"):
+            names_of(np.array([10, 11, 12]), bad)
+
+
+def test_the_same_seed_learns_the_same():
+    one, two = new().fit(*pictures(30)), new().fit(*pictures(30))
+    other = new(seed=1).fit(*pictures(30))
+    for name, value in one.learned_.tensors().items():
+        assert torch.equal(value, two.learned_.tensors()[name])
+    assert not np.array_equal(
+        one.predict_proba(pictures(3)[0]), other.predict_proba(pictures(3)[0])
+    )
+
+
+def test_the_scale_is_that_of_the_towers_own_tokens():
+    """A CLIP whose embeddings are all three times as large gets three times the noise."""
+    clip, texts = load_clip("embedded"), ["a photo of a ring", "x"]
+    rows = torch.cat([embed_words(clip, text) for text in texts]).double()
+    rms = token_rms(clip, texts)
+    assert rms == pytest.approx(rows.square().mean().sqrt().item(), rel=1e-6)
+    with torch.no_grad():
+        clip.token_embedding.weight.mul_(3)
+    assert token_rms(clip, texts) == pytest.approx(3 * rms, rel=1e-6)
+    config = fitted().learned_.model.config
+    rms = token_rms(load_clip("embedded"), [f"a photo of a {n}" for n in sorted(WORDS)])
+    assert config.prior_std == pytest.approx(PRIOR * rms)
+    assert np.exp(config.logvar_init / 2) == pytest.approx(NOISE * rms)
+
+
+def test_held_out_images_are_a_share_of_each_class():
+    targets = torch.tensor([0] * 10 + [1] * 5 + [2])
+    held = hold_out(targets, 0.2, seed=3)
+    assert targets[held].bincount(minlength=3).tolist() == [2, 1, 0]
+    assert not hold_out(targets, 0.0, seed=3).any()
+    assert not torch.equal(held, hold_out(targets, 0.2, seed=4))
+    assert fitted().learned_.counts["held_out"] == len(fitted().learned_.held_out.correct)
+
+
+def test_given_validation_images_are_held_out():
+    images, labels = pictures(30, seed=5)
+    clf = new().fit(*pictures(30), validation=(images, labels))
+    held = clf.learned_.held_out
+    prob = clf.predict_proba(images)
+    assert torch.equal(held.confidence, torch.from_numpy(prob.max(1)))
+    assert torch.equal(held.correct, torch.from_numpy(clf.predict(images) == np.array(labels)))
+    with pytest.raises(DataError, match=r"without training images: \['moon'\]"):
+        new().fit(*pictures(30), validation=(images[:1], ["moon"]))
+
+
+def test_saved_and_loaded_it_is_the_same_to_the_last_bit(tmp_path):
+    clf, (images, _) = fitted(), pictures(7, seed=2)
+    clf.save(tmp_path / "mine")
+    for again in (PromptClassifier.load(tmp_path / "mine", device="cpu"),
+                  load_classifier(tmp_path / "mine", device="cpu")):  # fmt: skip
+        assert np.array_equal(again.predict_proba(images), clf.predict_proba(images))
+        assert again.get_params() == clf.get_params()
+        assert again.classes_.tolist() == clf.classes_.tolist()
+        assert torch.equal(again.learned_.held_out.confidence, clf.learned_.held_out.confidence)
+    names = sorted(path.name for path in (tmp_path / "mine").iterdir())
+    assert len(names) == 2 and names[0] == "classifier.json" and names[1].endswith(".safetensors")
+    content = json.loads((tmp_path / "mine" / "classifier.json").read_text())
+    assert content["clip"]["weights_sha256"] == clf.learned_.clip.weights_sha256
+    assert content["class_names"] == sorted(WORDS) and content["versions"]["torch"]
+    again.save(tmp_path / "mine")  # over itself
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == names
+
+
+def test_another_clip_is_refused(tmp_path):
+    fitted().save(tmp_path)
+    path = tmp_path / "classifier.json"
+    ours = fitted().learned_.clip.weights_sha256
+    path.write_text(path.read_text().replace(ours, "0" * 64))
+    with pytest.raises(CheckpointError, match="was learned in front of"):
+        load_classifier(tmp_path)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist: give the folder of a saved"):
+        load_classifier(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="holds no model"):
+        load_classifier(tmp_path)
+    fitted().save(tmp_path)
+    weights = next(tmp_path.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_classifier(tmp_path)
+    weights.unlink()
+    whole = (tmp_path / "classifier.json").read_text()
+    with pytest.raises(CheckpointError, match="copy the whole folder"):
+        load_classifier(tmp_path)
+    for text in (
+        "",
+        "{}",
+        "[]",
+        whole.replace('"class_names"', '"names"'),
+        '{"format": 99, "tensors": {"file": "x", "sha256": ""}}',
+    ):
+        fitted().save(tmp_path)
+        (tmp_path / "classifier.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"damaged|reads 1|of this version"):
+            load_classifier(tmp_path)
+
+
+def test_names_never_seen():
+    clf, (images, _) = fitted(), pictures(4)
+    other = clf.with_classes(["sun", "a dog", "moon", "small ring"])
+    prob = other.predict_proba(images)
+    assert prob.shape == (4, 4) and other.learned_.held_out is None
+    both = prob[:, [3, 0]] / prob[:, [3, 0]].sum(1, keepdims=True)
+    assert clf.classes_.tolist()[1:] == ["small ring", "sun"]
+    two = clf.with_classes(["small ring", "sun"]).learned_.samples(clf.encode(images))
+    same = other.learned_.samples(clf.encode(images))[..., [3, 0]].log_softmax(-1)
+    torch.testing.assert_close(two, same)
+    assert both.shape == (4, 2) and clf.predict_proba(images).shape == (4, 3)
+    with pytest.raises(ConfigError, match="stand for several classes"):
+        clf.with_classes(["sun", "Sun"])
+
+
+def test_folders(tmp_path):
+    images, labels = pictures(24)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        (tmp_path / "flat" / label).mkdir(parents=True, exist_ok=True)
+        pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "flat" / label / f"{i:02}.png")
+    clf = new().fit(tmp_path / "flat")
+    assert clf.class_names_ == sorted(WORDS)
+    assert sum(clf.learned_.counts["learned_from"].values()) + clf.learned_.counts["held_out"] == 24
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "flat").rename(tmp_path / "whole" / "train")
+    divided = new().fit(tmp_path / "whole", validation=tmp_path / "whole" / "train")
+    assert divided.learned_.counts["held_out"] == 24
+    (tmp_path / "whole" / "train").rename(tmp_path / "whole" / "test")
+    with pytest.raises(DataError, match="has no train/"):
+        new().fit(tmp_path / "whole")
+    with pytest.raises(DataError, match="is no folder"):
+        new().fit(tmp_path / "none")
+
+
+def test_synonyms_are_saved_with_it(tmp_path):
+    prompts = {"templates": ["{}", "{}, drawn"], "classes": {"sun": ["sun", "star"]}}
+    clf, (images, _) = new(prompts=prompts).fit(*pictures(30)), pictures(4)
+    clf.save(tmp_path)
+    again = load_classifier(tmp_path, device="cpu")
+    assert again.learned_.texts == clf.learned_.texts is not None
+    assert np.array_equal(again.predict_proba(images), clf.predict_proba(images))
+    other = again.with_classes(["sun", "moon"])
+    assert other.learned_.model.n_texts == [4, 2]
+
+
+def test_all_wrong_parameters_are_named():
+    with pytest.raises(ConfigError) as caught:
+        new(holdout=1.0, seed=-1, epochs=0, batch_size=2.5).fit(*pictures(9))
+    assert all(name in str(caught.value) for name in ("holdout", "seed", "epochs", "batch_size"))
+    with pytest.raises(ConfigError, match="device is 'gpu'; choose from auto"):
+        new(device="gpu").fit(*pictures(9))
+    with pytest.raises(DataError, match="one class"):
+        new().fit(pictures(3)[0], ["sun"] * 3)
+    with pytest.raises(DataError, match="give one label for each image"):
+        new().fit(pictures(3)[0], ["sun"])
+    with pytest.raises(DataError, match="without labels"):
+        new().fit(pictures(3)[0])
+
+
+def test_scikit_learns_habits():
+    """Those of its checks that do not give numbers in place of images, and their like for images.
+
+    The others of check_estimator fit tables (N, features) of random numbers, which are no images;
+    check_fit_score_takes_y wants the second argument to be called y.
+    """
+    plain = new()
+    for check in (
+        "check_estimator_cloneable",
+        "check_estimator_repr", "check_get_params_invariance", "check_mixin_order",
+        "check_no_attributes_set_in_init", "check_parameters_default_constructible",
+        "check_set_params", "check_valid_tag_types",
+    ):  # fmt: skip
+        getattr(estimator_checks, check)("PromptClassifier", plain)
+    with pytest.raises(NotFittedError):
+        plain.predict(pictures(2)[0])
+    copy = clone(fitted())
+    assert not hasattr(copy, "classes_") and copy.get_params() == fitted().get_params()
+    assert plain.fit(*pictures(9)) is plain and plain.get_params() == new().get_params()

@@ -1,0 +1,118 @@
+"""One's own images without train/ and test/: class folders alone, lists, test images alone."""
+
+import json
+from pathlib import Path
+
+import layouts
+import pytest
+from dassl.data.datasets import DATASET_REGISTRY
+
+from trainers.data import check_trainable
+from varprompt.errors import ConfigError, DataError
+
+COUNTS = {"cat": 10, "old dog": 20, "zebra": 4}
+
+
+@pytest.fixture
+def top(tmp_path):
+    for name, count in COUNTS.items():
+        for i in range(count):
+            layouts.touch(tmp_path / "photos" / name / f"{i:02}.jpg")
+    layouts.touch(tmp_path / "photos" / "lonely.png")
+    return tmp_path / "photos"
+
+
+def load(path, make_cfg, **keys):
+    return DATASET_REGISTRY.get("Folder")(make_cfg("/", PATH=str(path), **keys))
+
+
+def parts(data):
+    return data.train_x, data.val, data.test
+
+
+def test_class_folders_are_split_within_each_class(top, make_cfg, capsys):
+    data = load(top, make_cfg)
+    assert data.classnames == list(COUNTS)
+    for label, shares in enumerate([(5, 2, 3), (10, 4, 6), (2, 1, 1)]):
+        assert tuple(sum(i.label == label for i in part) for part in parts(data)) == shares
+    paths = [{item.impath for item in part} for part in parts(data)]
+    assert len(set.union(*paths)) == sum(COUNTS.values()) == sum(map(len, paths))
+    said = capsys.readouterr().out
+    assert "34 images without parts were split 50/20/30" in said
+    assert "17 to train, 7 to validate, 10 to test" in said
+    assert "1 x in no class folder, such as lonely.png" in said
+
+
+def test_all_runs_test_the_same_images(top, make_cfg):
+    one, two = (load(top, make_cfg, SEED=seed, NUM_SHOTS=1) for seed in (1, 2))
+    assert [i.impath for i in one.test] == [i.impath for i in two.test]
+    assert [i.impath for i in one.train_x] != [i.impath for i in two.train_x]
+
+
+def test_a_class_too_small_is_named(top, make_cfg):
+    layouts.touch(top / "yak" / "0.jpg")
+    with pytest.raises(DataError, match=r"classes too small: 1\n    'yak': 1 images"):
+        load(top, make_cfg)
+
+
+def test_test_images_alone_are_tested_and_not_trained_on(top, make_cfg):
+    (top.parent / "whole").mkdir()
+    top.rename(top.parent / "whole" / "test")
+    data = load(top.parent / "whole", make_cfg, NUM_SHOTS=1)
+    assert len(data.test) == sum(COUNTS.values()) and data.classnames == list(COUNTS)
+    with pytest.raises(ConfigError, match="has test images only: give training images"):
+        check_trainable(data)
+    (top.parent / "whole" / "test").rename(top.parent / "whole" / "train")
+    with pytest.raises(DataError, match="/test does not exist"):
+        load(top.parent / "whole", make_cfg)
+
+
+def rows(top):
+    return [(f"{p.parent.name}/{p.name}", p.parent.name) for p in sorted(top.glob("*/*.jpg"))]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_lists(separator, top, make_cfg):
+    lines = [separator.join(["Path", "note", "Label"])]
+    lines += [separator.join([path, "x", label]) for path, label in rows(top)]
+    layouts.lines(top / "all.csv", lines)
+    whole = load(top / "all.csv", make_cfg)
+    assert [len(part) for part in parts(whole)] == [17, 7, 10]
+    assert whole.classnames == list(COUNTS)
+    splits = ["train", "dev", "test", "Train"]
+    content = [
+        json.dumps({"path": str(top / path), "label": label, "split": splits[i % 4]})
+        for i, (path, label) in enumerate(rows(top))
+    ]
+    layouts.lines(top / "parts.jsonl", [*content, ""])
+    data = load(top / "parts.jsonl", make_cfg)
+    assert [len(part) for part in parts(data)] == [17, 9, 8]
+    wanted = [str(top / path) for path, _ in rows(top)][2::4]
+    assert [Path(item.impath).as_posix() for item in data.test] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"),
+    [
+        ("x.csv", ["cat/00.jpg,cat"], "the first line must name the columns"),
+        ("x.csv", ["path,label"], "names no images"),
+        ("x.csv", ["path,label", "cat/00.jpg,"], r"rows without a label: 1\n    line 2"),
+        ("x.csv", ["path,label", ",cat"], "rows without a path: 1"),
+        ("x.csv", ["path,label,split", "a,b,trial"], "rows of another split than train, val, test"),
+        ("x.csv", ["path,label,split", "a,b,test", "c,d,"], "rows without a split, where others"),
+        ("x.csv", ["path,label", "a,b", "a,c"], "images that stand there twice: 1"),
+        ("x.csv", ["path,label,split", "no.jpg,b,train", "no2.jpg,b,test"], "do not exist"),
+        ("x.jsonl", ["{"], "line 1: not JSON"),
+        ("x.jsonl", ["[1]"], "is no object with path and label"),
+        ("x.jsonl", ['{"path": 7, "label": "b"}'], "rows without a path"),
+    ],
+)
+def test_bad_lists(name, lines, message, top, make_cfg):
+    layouts.lines(top / name, lines)
+    with pytest.raises(DataError, match=message):
+        load(top / name, make_cfg)
+
+
+def test_a_list_that_is_not_there(top, make_cfg):
+    with pytest.raises(DataError, match=r"all\.csv does not exist"):
+        load(top / "all.csv", make_cfg)

@@ -1,0 +1,50 @@
+"""`varprompt demo FOLDER`: from a folder to a classifier and what it says."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from varprompt import demo, load_classifier
+from varprompt.console import run_tool
+
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    noise = np.random.default_rng(0)
+    for label, name in enumerate(NAMES):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = noise.integers(0, 120, (40, 37, 3), dtype=np.uint8)
+            pixels[..., label] += 130
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("flag", [[], ["--own"]])
+def test_the_whole_way(flag, photos, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert demo.main([*flag, str(photos), "--output", str(output)]) == 0
+    shown = capsys.readouterr()
+    assert "30 images without parts: 9 of them" in shown.err
+    assert shown.out.startswith("9 images tested, ")
+    with open(output / "test.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    clf = load_classifier(output / "classifier", device="cpu")
+    assert clf.class_names_ == sorted(NAMES) and len(rows) == 9
+    assert [row["predicted"] for row in rows] == list(clf.predict([r["path"] for r in rows]))
+    record = json.loads((output / "summary.json").read_text())
+    right = np.mean([row["predicted"] == row["label"] for row in rows])
+    assert record["accuracy"] == pytest.approx(100 * right)
+    counts = clf.learned_.counts
+    assert sum(counts["learned_from"].values()) + counts["held_out"] == 21
+
+
+def test_bad_input_is_one_line(tmp_path, capsys):
+    for words in (["none"], ["--own", str(tmp_path)], [str(tmp_path), "--seed", "-1"]):
+        assert run_tool("varprompt.demo", [*words, "--output", str(tmp_path / "o")]) == 2
+        assert capsys.readouterr().err.count("error: ") == 1

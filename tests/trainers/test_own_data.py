@@ -1,0 +1,62 @@
+"""Runs on images of one's own: synonyms, balanced epochs, test images alone."""
+
+import json
+import shutil
+
+import numpy as np
+import torch
+from helpers import CLASSES, build, command
+
+from varprompt import load_classifier
+from varprompt.train import main
+
+PROMPTS = {"templates": ["{}", "{}, drawn"], "classes": {"sun": ["sun", "bright star"]}}
+
+
+def test_synonyms_go_from_the_file_through_the_run_into_the_classifier(pictures, tmp_path):
+    file, run = tmp_path / "prompts.json", tmp_path / "run"
+    file.write_text(json.dumps(PROMPTS))
+    options = {"DATASET__PROMPTS": file, "OPTIM__MAX_EPOCH": 1}
+    assert main(command(pictures, run, **options)) == 0
+    first = json.loads((run / "results.json").read_text())
+    trainer = build(command(pictures, run, **options))
+    assert trainer.model.n_texts == [2, 2, 4, 2, 2]
+    trainer.load_model(str(run))
+    features, _ = trainer.tester.features(trainer.test_loader)
+    wanted = trainer.predictor()(features).exp().numpy()
+    file.unlink()  # the run knows them
+    got = load_classifier(run, device="cpu").predict_proba(
+        [i.impath for i in trainer.dm.dataset.test]
+    )
+    np.testing.assert_allclose(got, wanted, atol=2e-6)
+    file.write_text(json.dumps({**PROMPTS, "templates": ["{}"]}))
+    assert main(command(pictures, run, **options)) == 2  # another run's folder
+    assert json.loads((run / "results.json").read_text()) == first
+
+
+def test_names_of_no_class_are_refused(pictures, tmp_path, capsys):
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps({"classes": {"moon": "crescent"}}))
+    assert main(command(pictures, tmp_path / "run", DATASET__PROMPTS=file)) == 2
+    assert "names that are no class: 1\n    'moon'" in capsys.readouterr().err
+
+
+def test_balanced_epochs(pictures, tmp_path):
+    trainer = build(command(pictures, tmp_path, TRAIN__BALANCED=True))
+    labels = [item.label for item in trainer.dm.dataset.train_x]
+    assert trainer.batches.labels.tolist() == labels
+    assert not torch.equal(trainer.batches.labels, torch.arange(len(labels)))
+
+
+def test_test_images_alone(pictures, tmp_path, capsys):
+    """They are tested with a trained model; nothing is trained on them."""
+    run, root = tmp_path / "run", tmp_path / "root"
+    assert main(command(pictures, run, OPTIM__MAX_EPOCH=1)) == 0
+    shutil.copytree(pictures / "pictures" / "test", root / "pictures" / "test")
+    there = command(root, tmp_path / "test", "--eval-only", "--model-dir", run)
+    assert main(there) == 0
+    both = [json.loads((p / "results.json").read_text()) for p in (run, tmp_path / "test")]
+    assert both[0]["nll"] == both[1]["nll"] and len(both[1]["per_class"]) == len(CLASSES)
+    capsys.readouterr()
+    assert main(command(root, tmp_path / "train", OPTIM__MAX_EPOCH=1)) == 2
+    assert "has test images only" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""From a folder of photos to a classifier, with what it says of photos that it has not seen.
+
+    varprompt demo FOLDER                          with the embedded tiny CLIP, no download
+    varprompt demo FOLDER --backbone ViT-B/16      with a CLIP that knows photos
+
+FOLDER holds a folder for each class, or train/ and test/ with those; or it is a list (CSV or JSON
+lines with path, label and perhaps split). Images without parts are divided within each class: 30 %
+are tested, of the others a part is held out to calibrate. Written are the classifier, what it says
+of each test image, and a summary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .classifier import Prediction, PromptClassifier
+from .classifier.given import Labelled, divided, hold_out, targets_of
+from .console import out, say
+from .errors import DataError
+from .files import write_atomic
+from .settings.flags import Parser, given
+from .uncertainty import summary
+
+_TESTED = 0.3
+_FIGURES = ("accuracy", "nll", "ece")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    new = Parser(
+        prog="varprompt demo", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    new.add_argument("folder", metavar="FOLDER", type=given, help="folder of class folders")
+    new.add_argument("--output", type=Path, default=Path("output/own"), metavar="FOLDER",
+                     help="where everything is written; default: %(default)s")  # fmt: skip
+    new.add_argument("--backbone", default="embedded", help="name of a CLIP (embedded)")
+    new.add_argument("--backbone-path", default="", metavar="FILE", help="a weight file of it")
+    new.add_argument("--prompts", metavar="FILE", help="synonyms and templates of the classes")
+    new.add_argument("--balanced", action="store_true",
+                     help="show every class as often, however many images it has")  # fmt: skip
+    new.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
+    new.add_argument("--workers", type=int, default=0, help="processes that read images (0)")
+    return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Learn, test, save and show; returns the exit code.
+
+    Raises:
+        VarPromptError: bad input.
+        OSError: the output cannot be written.
+    """
+    args = parser().parse_args(argv)
+    train, held, test = _parts(args)
+    args.output.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be
+    clf = PromptClassifier(
+        args.backbone, backbone_path=args.backbone_path, prompts=args.prompts,
+        balanced=args.balanced, seed=args.seed, n_workers=args.workers,
+    )  # fmt: skip
+    clf.fit(train.images, train.labels, validation=held and (held.images, held.labels))
+    features = clf.encode(test.images)
+    samples, found = clf.learned_.samples(features).cpu(), clf.learned_.predict(features)
+    targets = targets_of(test.labels, clf.classes_)
+    scaled = (samples / clf.temperature_).log_softmax(-1)
+    every = summary(scaled, targets, seed=args.seed)
+    figures = {name: every[name] for name in _FIGURES}
+    clf.save(args.output / "classifier")
+    _write(args.output / "test.csv", _table(clf, test, found))
+    record = {"tested": len(targets), "temperature": clf.temperature_, **figures}
+    _write(args.output / "summary.json", json.dumps(record, indent=1))
+    right = found.prob.argmax(1) == targets.numpy()
+    out(f"{len(targets)} images tested, {right.sum()} right ({100 * right.mean():.1f} %)")
+    for name in (args.output / "classifier", args.output / "test.csv"):
+        out(f"written: {name}")
+    return 0
+
+
+def _parts(args: argparse.Namespace) -> tuple[Labelled, Labelled | None, Labelled]:
+    """Images to learn from, to be held out if the folder has such, and to test."""
+    parts = divided(args.folder, say)
+    if "train" not in parts:
+        raise DataError(f"{args.folder} has no train/ to learn from")
+    every = parts["train"]
+    if "test" in parts:
+        return every, parts.get("val"), parts["test"]
+    tested = hold_out(torch.from_numpy(np.unique(every.labels, return_inverse=True)[1]),
+                      _TESTED, args.seed)  # fmt: skip
+    say(
+        f"{len(tested)} images without parts: {int(tested.sum())} of them, drawn within each class "
+        f"by seed {args.seed}, are tested and not learned from"
+    )
+    return every.where(~tested), parts.get("val"), every.where(tested)
+
+
+def _table(clf: PromptClassifier, test: Labelled, found: Prediction) -> str:
+    """A row for each test image."""
+    file = io.StringIO()
+    rows = csv.writer(file)
+    rows.writerow(["path", "label", "predicted", "probability", "total", "aleatoric", "epistemic"])
+    best = found.prob.argmax(1)
+    for i, path in enumerate(test.images):
+        terms = (f"{term[i]:.6g}" for term in found.uncertainty)
+        rows.writerow([
+            path, test.labels[i], clf.classes_[best[i]], f"{found.prob[i, best[i]]:.6g}", *terms
+        ])  # fmt: skip
+    return file.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomic(path, lambda file: file.write(text.encode(errors="surrogateescape")))

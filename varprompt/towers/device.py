@@ -1,0 +1,24 @@
+"""Which device is meant."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import ConfigError
+
+
+def device_of(name: str) -> str:
+    """The device that a name means; "auto" is a GPU if there is one.
+
+    Raises:
+        ConfigError: it is unknown or not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True,
+    }  # fmt: skip
+    if name == "auto":
+        return next(device for device, there in available.items() if there)
+    if not available.get(str(name).partition(":")[0], False):
+        there = [device for device in available if available[device]]
+        raise ConfigError(f"device is {name!r}; choose from auto, {', '.join(there)}")
+    return name
