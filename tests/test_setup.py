@@ -79,7 +79,7 @@ def test_what_pip_is_told(metadata):
     assert metadata.metadata["License-Expression"] == "MIT"
     assert SpecifierSet(metadata.metadata["Requires-Python"]).contains("3.14.1")
     extras = metadata.metadata.get_all("Provides-Extra")
-    assert {"report", "dev", "open-clip", "hf", "ray", "slurm"} <= {
+    assert {"report", "dev", "export", "open-clip", "hf", "ray", "slurm"} <= {
         e.replace("_", "-") for e in extras
     }
 

@@ -183,6 +183,11 @@ class Predictor:
         return average_samples(self.samples(features))
 
     @torch.no_grad()
+    def texts(self, features: Tensor) -> Tensor:
+        """Unit-norm text features `(L, K, C, E)` that go with image features `(B, E)`."""
+        return self._text(features)
+
+    @torch.no_grad()
     def samples(self, features: Tensor) -> Tensor:
         """Log-probabilities `(L, B, C)` by each of the L samples."""
         return sample_log_prob(_compare(features, self._text(features), self._scale))

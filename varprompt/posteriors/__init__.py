@@ -4,7 +4,7 @@
 must answer.
 """
 
-from .base import Posterior, PosteriorSpec, PromptSample
+from .base import Marginals, Posterior, PosteriorSpec, PromptSample
 from .delta import DeltaPosterior
 from .gaussian import LOGVAR_BOUNDS, FixedPosterior, GaussianPosterior, bounded
 from .low_rank import LowRankPosterior
@@ -27,6 +27,7 @@ __all__ = [
     "FixedPosterior",
     "GaussianPosterior",
     "LowRankPosterior",
+    "Marginals",
     "MetaNet",
     "MixturePosterior",
     "Posterior",

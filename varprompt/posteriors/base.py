@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ..ops import SAMPLERS
 
+_DRAWS = 256  # of `Posterior.marginals`: deviations to 5 %
+
 
 @dataclass(frozen=True)
 class PromptSample:
@@ -23,6 +25,14 @@ class PromptSample:
 
     contexts: Tensor
     kl: Tensor
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Means and standard deviations `(G, K, R, D)` of residuals, of each of G components."""
+
+    mean: Tensor
+    std: Tensor
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,23 @@ class Posterior(nn.Module):
     def log_prior(self, residual: Tensor, prior_std: float) -> Tensor:
         """Log-density `(L, K)` of the prior, N(0, s^2 I) unless a family has its own."""
         return normal_log_prob(residual, residual.new_tensor(2 * math.log(prior_std)))
+
+    def marginals(self, features: Tensor) -> Marginals:
+        """Where residuals are and how far they scatter, number by number: to look at.
+
+        Here from `_DRAWS` draws with a seed of their own; a family that knows it overrides this.
+
+        Args:
+            features: unit-norm image features `(B, E)`.
+        """
+        shape = self.noise_shape(_DRAWS, len(features) if self.conditional else 1)
+        eps = features.new_empty(0)
+        if shape is not None:
+            eps = self.draw_noise(shape, "cpu", torch.Generator().manual_seed(0)).to(
+                features.device
+            )
+        draws = self.rsample(_DRAWS, features, eps)  # (L, K, R, D)
+        return Marginals(draws.mean(0)[None], draws.std(0, correction=0)[None])
 
     def sample(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..ops import gaussian_kl, reparam_kl
-from .base import PromptSample
+from .base import Marginals, PromptSample
 from .mean import AmortizedNet, MeanPosterior
 
 LOGVAR_BOUNDS = (-20.0, 10.0)  # standard deviations of 5e-5 and 150: no under- or overflow
@@ -69,6 +69,11 @@ class GaussianPosterior(MeanPosterior):
         """Residuals mu + exp(logvar / 2) eps, `(L, K, R, D)`."""
         mu, logvar = self.moments(features)
         return mu + (logvar / 2).exp() * eps
+
+    def marginals(self, features: Tensor) -> Marginals:
+        """The parameters themselves, one component."""
+        mu, logvar = self.moments(features)
+        return Marginals(mu[None], (logvar / 2).exp()[None])
 
     def kl(self, residual: Tensor, features: Tensor, prior_std: float) -> Tensor:
         """Closed form `(K,)`; the residuals are not needed."""

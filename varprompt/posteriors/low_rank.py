@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import gaussian_kl
-from .base import Posterior, PosteriorSpec
+from .base import Marginals, Posterior, PosteriorSpec
 from .gaussian import GaussianPosterior
 
 _START = 0.1  # initial size of the factor relative to the diagonal's deviation; not measured
@@ -61,6 +61,12 @@ class LowRankPosterior(GaussianPosterior):
         diagonal, columns = eps[:, :, 0].split(list(self.factor.shape), -1)
         common = (columns @ self.factor.T).unflatten(-1, self.shape)  # (L, K, R, D)
         return mu + (logvar / 2).exp() * diagonal.unflatten(-1, self.shape) + common
+
+    def marginals(self, features: Tensor) -> Marginals:
+        """Of the diagonal and the factor together."""
+        mu, logvar = self.moments(features)
+        common = self.factor.square().sum(1).unflatten(0, self.shape)  # (R, D)
+        return Marginals(mu[None], (logvar.exp() + common).sqrt()[None])
 
     def kl(self, residual: Tensor, features: Tensor, prior_std: float) -> Tensor:
         """Closed form `(K,)`; the residuals are not needed."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .base import Posterior, PosteriorSpec, normal_log_prob
+from .base import Marginals, Posterior, PosteriorSpec, normal_log_prob
 from .gaussian import bounded
 
 _LOGVAR_INIT = -8.0  # std 0.018, a third of a token embedding's rms in the tiny CLIP; not measured
@@ -102,6 +102,11 @@ class MixturePosterior(Posterior):
         noise = eps[:, 0, 0, :-1].unflatten(-1, self.shape)  # (L, R, D)
         std = (bounded(self.logvars) / 2).exp()
         return (self.means[which] + std[which] * noise)[:, None]
+
+    def marginals(self, features: Tensor) -> Marginals:
+        """Those of each component."""
+        std = (bounded(self.logvars) / 2).exp()
+        return Marginals(self.means[:, None], std[:, None])
 
     def log_prob(self, residual: Tensor, features: Tensor) -> Tensor:
         """Log-density `(L, 1)` of the mixture."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .build import clip_module
+from .pieces import byte_pair_piece, library_piece, unknown_piece
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class TextForm:
             or last one of the context length.
         apart: the last one of `end` stands at the last position, wherever the text ends, and does
             not see itself, as the class token of CoCa.
+        piece: what a token says, by its id; see `varprompt.towers.pieces`.
     """
 
     words: Callable[[str], list[int]]
@@ -43,6 +45,7 @@ class TextForm:
     causal: bool = True
     read: str = "end"
     apart: bool = False
+    piece: Callable[[int], str] = unknown_piece
 
     @property
     def whole(self) -> bool:
@@ -56,7 +59,8 @@ def openai_form() -> TextForm:
     tokenizer = clip_module().clip._tokenizer
     start, end = (tokenizer.encoder[mark] for mark in ("<|startoftext|>", "<|endoftext|>"))
     marks = {"<|startoftext|>": start, "<|endoftext|>": end}
-    return TextForm(tokenizer.encode, (start,), (end,), end, marks, end + 1)
+    piece = byte_pair_piece(tokenizer)
+    return TextForm(tokenizer.encode, (start,), (end,), end, marks, end + 1, piece=piece)
 
 
 def tokenizer_form(
@@ -88,7 +92,8 @@ def tokenizer_form(
     pad = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     left = getattr(tokenizer, "padding_side", "right") == "left"
     closing = tuple(0 for _ in end) if strip else tuple(end)
-    return TextForm(words, tuple(start), closing, pad, marks, vocabulary, left)
+    piece = library_piece(tokenizer)
+    return TextForm(words, tuple(start), closing, pad, marks, vocabulary, left, piece=piece)
 
 
 def text_form(clip_model: Any) -> TextForm:
@@ -130,6 +135,12 @@ def encode_behind(text: str, clip_model: Any) -> list[int]:
         return encode(text)
     before, both = encode("a", clip_model), encode(f"a {text}", clip_model)
     return both[len(before) :] if both[: len(before)] == before else encode(text, clip_model)
+
+
+def vocabulary(clip_model: Any) -> list[str]:
+    """What every token that the tower knows says, by its id; see `varprompt.towers.pieces`."""
+    form = text_form(clip_model)
+    return [form.piece(number) for number in range(len(clip_model.token_embedding.weight))]
 
 
 def embed_words(clip_model: Any, text: str) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .adapt import TextParts, pooled_form
 from .forms import TextForm, tokenizer_form
+from .pieces import byte_pair_piece
 
 
 def text_form_of(tokenizer: Any, tower: Any, model: Any, source: str) -> TextForm:
@@ -29,7 +30,8 @@ def text_form_of(tokenizer: Any, tower: Any, model: Any, source: str) -> TextFor
     if hasattr(tokenizer, "sot_token_id"):
         start, end = tokenizer.sot_token_id, tokenizer.eot_token_id
         marks = {tokenizer.decoder[i]: i for i in tokenizer.all_special_ids}
-        form = TextForm(tokenizer.encode, (start,), (end,), 0, marks, vocabulary)
+        form = TextForm(tokenizer.encode, (start,), (end,), 0, marks, vocabulary,
+                        piece=byte_pair_piece(tokenizer))  # fmt: skip
     elif getattr(tokenizer, "tokenizer_mode", "") == "":
         form = tokenizer_form(
             tokenizer.tokenizer, vocabulary, tokenizer.clean_fn, tokenizer.strip_sep_token

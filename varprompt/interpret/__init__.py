@@ -1,0 +1,1 @@
+"""What was learned, seen through words: those nearest to a context, and the texts it makes."""

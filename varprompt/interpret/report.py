@@ -1,0 +1,152 @@
+"""What is found about a model, as text for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..console import printable
+from .texts import ClassTexts, Neighbour, neighbours
+from .words import Context, Vocabulary, Word
+
+_MOST_CLASSES = 20  # lines of the text; JSON has all
+
+
+@dataclass(frozen=True)
+class Named:
+    """A context with the words nearest to each of its vectors."""
+
+    context: Context
+    words: list[list[Word]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is said.
+
+    Attributes:
+        model: what was asked about, in words.
+        clip: where its CLIP comes from.
+        contexts: each with its words.
+        usual: median distance of a word from the nearest other one.
+        metric: what "nearest" means.
+        texts: of the classes, before and after.
+        classnames: their names.
+    """
+
+    model: str
+    clip: str
+    contexts: list[Named]
+    usual: float
+    metric: str
+    texts: ClassTexts
+    classnames: Sequence[str]
+
+
+def name_contexts(
+    contexts: Sequence[Context], vocabulary: Vocabulary, n: int, metric: str
+) -> list[Named]:
+    """The `n` nearest words of every vector."""
+    return [Named(c, vocabulary.nearest(c.vectors, n, metric)) for c in contexts]
+
+
+def to_json(found: Findings) -> str:
+    """Everything, distances in the units of the token embeddings."""
+    before, after = neighbours(found.texts.before), neighbours(found.texts.after)
+    return json.dumps({
+        "model": found.model, "clip": found.clip, "metric": found.metric,
+        "distance_between_words": found.usual,
+        "contexts": [_context(named) for named in found.contexts],
+        "template_before": found.texts.template,
+        "nearest_wrong_class": [
+            {
+                "class": found.classnames[i],
+                "before": _neighbour(before[i], found.classnames),
+                "after": _neighbour(after[i], found.classnames),
+            }
+            for i in range(len(after))
+        ],
+    }, indent=1)  # fmt: skip
+
+
+def _context(named: Named) -> dict[str, Any]:
+    context = named.context
+    return {
+        "name": context.name,
+        "vectors": [
+            {
+                "length": context.vectors[m].norm().item(),
+                "noise": context.reach[m].item(),
+                "moved_by_image": context.moved[m].item(),
+                "noise_in_distances": _share(context.reach[m].item(), words),
+                "words": [
+                    {"word": w.text, "distance": w.distance, "cosine": w.cosine} for w in words
+                ],
+            }
+            for m, words in enumerate(named.words)
+        ],
+    }
+
+
+def _neighbour(neighbour: Neighbour, names: Sequence[str]) -> dict[str, Any]:
+    return {"class": names[neighbour.index], "cosine": neighbour.cosine}
+
+
+def _share(reach: float, words: list[Word]) -> float | None:
+    """Noise in units of the distance to the nearest word; None where the vector is that word."""
+    nearest = min(word.distance for word in words)
+    return reach / nearest if nearest > 0 else None
+
+
+def to_text(found: Findings) -> str:
+    """Tables: contexts with their words, then nearest wrong classes."""
+    lines = [
+        f"{printable(found.model)}, on {printable(found.clip)}",
+        f"nearest by {found.metric} distance; a word is {found.usual:.3g} from the nearest other "
+        "word (median)",
+    ]
+    for named in found.contexts:
+        lines += ["", *_context_lines(named)]
+    return "\n".join([*lines, "", *_class_lines(found)])
+
+
+def _context_lines(named: Named) -> list[str]:
+    context = named.context
+    moves = bool(context.moved.any())
+    head = f"{'token':>5} {'length':>7} {'noise':>7} {'reach':>7}"
+    lines = [printable(context.name)] if context.name else []
+    lines.append(f"{head}{'  by image' if moves else ''}  nearest words (distance, cosine)")
+    for m, words in enumerate(named.words):
+        share = _share(context.reach[m].item(), words)
+        numbers = f"{context.vectors[m].norm():7.3g} {context.reach[m]:7.3g}"
+        image = f"  {context.moved[m]:8.3g}" if moves else ""
+        listed = ", ".join(f"{printable(w.text)} ({w.distance:.3g}, {w.cosine:.2f})" for w in words)
+        reach = f"{'-':>7}" if share is None else f"{share:6.2f}x"
+        lines.append(f"{m + 1:5} {numbers} {reach}{image}  {listed}")
+    return lines
+
+
+def _class_lines(found: Findings) -> list[str]:
+    before, after = neighbours(found.texts.before), neighbours(found.texts.after)
+    if not after:
+        return ["one class: there is no wrong one"]
+    names = [printable(name) for name in found.classnames]
+    order = sorted(range(len(after)), key=lambda i: -after[i].cosine)
+    width = min(max(map(len, [*names, "nearest before"])), 30)
+    lines = [
+        f"{'class':{width}}  {'nearest before':{width}} cosine  {'nearest after':{width}} cosine"
+    ]
+    for i in order[:_MOST_CLASSES]:
+        pairs = "  ".join(
+            f"{names[n.index][:width]:{width}} {n.cosine:6.3f}" for n in (before[i], after[i])
+        )
+        lines.append(f"{names[i][:width]:{width}}  {pairs}")
+    if len(order) > _MOST_CLASSES:
+        lines.append(f"... and {len(order) - _MOST_CLASSES} classes more (--format json has all)")
+    means = (sum(n.cosine for n in part) / len(part) for part in (before, after))
+    return [
+        *lines,
+        "mean cosine to the nearest wrong class: {:.3f} before, {:.3f} after".format(*means),
+    ]

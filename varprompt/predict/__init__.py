@@ -1,0 +1,1 @@
+"""From a model and any number of images to classes, probabilities and uncertainty."""
