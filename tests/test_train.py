@@ -103,7 +103,7 @@ BAD = {
         [], {"TRAINER.VPT.CTX_INIT": "", "TRAINER.VPT.N_CTX": 30}, "5 prompt(s) do not fit",
     ),
     "words of several tokens": (
-        [], {"TRAINER.VPT.CTX_INIT": "itap of", "TRAINER.VPT.N_CTX": 2}, "2 words but 3 tokens",
+        [], {"TRAINER.VPT.CTX_INIT": "itap of", "TRAINER.VPT.N_CTX": 2}, "give N_CTX 3",
     ),
     "unknown transform": ([], {"INPUT.INTERPOLATION": "cubic"}, "INPUT.INTERPOLATION"),
     "image size": ([], {"INPUT.SIZE": (224, 224)}, "takes (32, 32)"),
