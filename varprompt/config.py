@@ -130,6 +130,13 @@ class PromptConfig:
         return problems
 
 
+def allowed(field: str) -> tuple[tuple[Any, ...], float, float]:
+    """What a field may be: its choices, () where there are others, and the least and most."""
+    choices = _CHOICES.get(field, POSTERIORS if field == "posterior" else ())
+    least, most, _ = _RANGES.get(field, (-math.inf, math.inf, False))
+    return tuple(choices), least, most
+
+
 def _context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Words, their number, and one context per class."""
     n_ctx, words = values["n_ctx"], values["ctx_init"]
