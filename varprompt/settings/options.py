@@ -47,19 +47,35 @@ VARIATIONAL = {
         "seed of the samples at test, which all images share; -1 draws anew for every batch",
         field="test_seed",
     ),
-    "SAMPLER": Option("gaussian", "how samples are drawn", field="sampler"),
-    "OBJECTIVE": Option("iwae", "bound on the likelihood", field="objective"),
-    "KL_WEIGHT": Option(0.001, "factor of the KL divergence", field="kl_weight"),
-    "KL_REDUCTION": Option("mean", "what the KL is divided by", field="kl_reduction"),
+    "SAMPLER": Option(
+        "gaussian", "independent draws, antithetic pairs, or randomised sobol points",
+        field="sampler",
+    ),
+    "OBJECTIVE": Option(
+        "iwae", "iwae: log of the mean likelihood (authors' code); elbo: mean of the logs (paper)",
+        field="objective",
+    ),
+    "KL_WEIGHT": Option(0.001, "factor of the KL divergence, reduced", field="kl_weight"),
+    "KL_REDUCTION": Option(
+        "mean", "mean over dimensions, sum, or sum / training images (elbo: one posterior for all "
+        "images; sum_per_image: one of each)", field="kl_reduction",
+    ),
     "PRIOR_STD": Option(1.0, "standard deviation of the prior", field="prior_std"),
     "LOGVAR_INIT": Option(
         None, "log-variance to start from, None = the authors' initialisation", field="logvar_init"
     ),
-    "POSTERIOR": Option("gaussian", "family of the posterior", field="posterior"),
+    "POSTERIOR": Option(
+        "gaussian", "gaussian: learned variance; fixed: constant; delta: none, a MAP estimate; "
+        "low_rank: diagonal + rank RANK; mixture: a Gaussian for each of several templates in "
+        "CTX_INIT, separated by |, with RESIDUAL per_token", field="posterior",
+    ),
     "RANK": Option(4, "columns of the factor of posterior low_rank", field="rank"),
     "RESIDUAL": Option("shared", "one residual for all context tokens, or one per token",
                        field="residual"),
-    "LEARN_CONTEXT": Option(True, "learn the context besides the residual", field="learn_context"),
+    "LEARN_CONTEXT": Option(
+        True, "False keeps the context at the words: only the posterior is learned",
+        field="learn_context",
+    ),
 }  # fmt: skip
 FOR_ALL = {  # read by every trainer, as each has a text tower; kept under its old name
     "TRAINER.VPT.MEM_BUDGET": Option(
