@@ -37,6 +37,8 @@ def test_the_whole_way(flag, photos, tmp_path, capsys):
     clf = load_classifier(output / "classifier", device="cpu")
     assert clf.class_names_ == sorted(NAMES) and len(rows) == 9
     assert [row["predicted"] for row in rows] == list(clf.predict([r["path"] for r in rows]))
+    page = (output / "test.html").read_text()
+    assert page.count("<img") == 9 and all(name in page for name in NAMES)
     record = json.loads((output / "summary.json").read_text())
     right = np.mean([row["predicted"] == row["label"] for row in rows])
     assert record["accuracy"] == pytest.approx(100 * right)

@@ -6,7 +6,7 @@
 FOLDER holds a folder for each class, or train/ and test/ with those; or it is a list (CSV or JSON
 lines with path, label and perhaps split). Images without parts are divided within each class: 30 %
 are tested, of the others a part is held out to calibrate. Written are the classifier, what it says
-of each test image, and a summary.
+of each test image, a summary, and a page with the test images and their answers to look at.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from .classifier.given import Labelled, divided, hold_out, targets_of
 from .console import out, say
 from .errors import DataError
 from .files import write_atomic
+from .images.stream import stream_images
+from .predict.judge import RISK, Judge, threshold_of
+from .predict.sheet import THUMBNAIL, Sheet
 from .settings.flags import Parser, given
 from .uncertainty import summary
 
 _TESTED = 0.3
+_SHOWN, _TOGETHER = 3, 64  # answers for an image; images read at once
 _FIGURES = ("accuracy", "nll", "ece")
 
 
@@ -79,9 +83,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     _write(args.output / "summary.json", json.dumps(record, indent=1))
     right = found.prob.argmax(1) == targets.numpy()
     out(f"{len(targets)} images tested, {right.sum()} right ({100 * right.mean():.1f} %)")
-    for name in (args.output / "classifier", args.output / "test.csv"):
-        out(f"written: {name}")
+    content = _page(clf, test, args)
+    write_atomic(args.output / "test.html", lambda file: file.write(content))
+    for name in ("classifier", "test.csv", "test.html"):
+        out(f"written: {args.output / name}")
     return 0
+
+
+def _page(clf: PromptClassifier, test: Labelled, args: argparse.Namespace) -> bytes:
+    """The test images with the answers, the least sure first."""
+    name = str(args.output / "classifier")
+    judge = Judge(clf.learned_, _SHOWN, threshold_of(clf.learned_, RISK, name))
+    sheet = Sheet(f"Test images of {args.folder}")
+    for batch in stream_images(
+        test.images, clf.learned_.transform, _TOGETHER, args.workers, THUMBNAIL
+    ):
+        sheet.add(judge.rows(batch.paths, batch.images), batch.thumbnails)
+        sheet.unreadable += batch.unreadable
+    return sheet.render(".html")
 
 
 def _parts(args: argparse.Namespace) -> tuple[Labelled, Labelled | None, Labelled]:
