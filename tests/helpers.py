@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 import threading
 import weakref
 from pathlib import Path
@@ -215,3 +216,34 @@ def at_once(work, n):
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def run_train(arguments, capsys):
+    """Exit code, standard output and standard error of train.py in this process."""
+    import train
+
+    try:
+        code = train.main([str(a) for a in arguments])
+    except SystemExit as leave:
+        code = leave.code
+    return code, *capsys.readouterr()
+
+
+def results(folder):
+    """What a run has written."""
+    return json.loads((folder / "results.json").read_text())
+
+
+def compiled_step_is_the_step(step, tensors, eps):
+    """torch.compile changes neither a step's gradients nor its noise of a seed (eps None)."""
+    torch._dynamo.reset()
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(
+        torch.autograd.grad(compiled(*tensors, eps), tensors),
+        torch.autograd.grad(step(*tensors, eps), tensors),
+    )
+    torch.manual_seed(4)
+    first, second = compiled(*tensors, None), compiled(*tensors, None)
+    torch.manual_seed(4)
+    assert torch.equal(compiled(*tensors, None), first)
+    assert not torch.equal(first, second)

@@ -11,10 +11,10 @@ import subprocess
 
 import pytest
 import torch
-from helpers import CLASSES, command, make_pictures, own_cache, pictures  # noqa: F401
+from helpers import CLASSES, command, make_pictures, own_cache, pictures, results  # noqa: F401
+from helpers import run_train as run
 from PIL import Image
 
-import train
 from trainers.base import PromptTrainer
 from varprompt import files
 from varprompt.images import content
@@ -29,19 +29,6 @@ SHORT = {"OPTIM__MAX_EPOCH": 1}
 def root(pictures, tmp_path):
     """A data root of one's own."""
     return shutil.copytree(pictures, tmp_path / "root")
-
-
-def run(arguments, capsys):
-    """Exit code, standard output and standard error."""
-    try:
-        code = train.main([str(a) for a in arguments])
-    except SystemExit as leave:
-        code = leave.code
-    return code, *capsys.readouterr()
-
-
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def repaint(path, color="red", keep_time=True):

@@ -14,7 +14,8 @@ import time
 import pytest
 import torch
 from filelock import FileLock
-from helpers import CLASSES, N_IMAGES, ROOT, command, make_pictures, own_cache, pictures  # noqa: F401
+from helpers import CLASSES, N_IMAGES, ROOT, command, make_pictures, own_cache, pictures, results  # noqa: F401
+from helpers import run_train as run
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import train
@@ -26,19 +27,6 @@ from varprompt.towers.load import load_clip
 from varprompt.towers.openai_clip import tokenize
 
 N_TEST = len(CLASSES) * N_IMAGES["test"]
-
-
-def run(arguments, capsys):
-    """Exit code, standard output and standard error."""
-    try:
-        code = train.main([str(a) for a in arguments])
-    except SystemExit as leave:
-        code = leave.code
-    return code, *capsys.readouterr()
-
-
-def results(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 # what bad input gets
