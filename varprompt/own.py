@@ -27,10 +27,10 @@ from .console import out, say
 from .errors import DataError
 from .files import write_atomic
 from .images.stream import stream_images
-from .predict.judge import RISK, Judge, threshold_of
+from .predict.judge import RISK, Judge
 from .predict.sheet import THUMBNAIL, Sheet
 from .settings.flags import Parser, given
-from .uncertainty import summary
+from .uncertainty import risk_threshold, summary
 
 _TESTED = 0.3
 _SHOWN, _TOGETHER = 3, 64  # answers for an image; images read at once
@@ -92,8 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _page(clf: PromptClassifier, test: Labelled, args: argparse.Namespace) -> bytes:
     """The test images with the answers, the least sure first."""
-    name = str(args.output / "classifier")
-    judge = Judge(clf.learned_, _SHOWN, threshold_of(clf.learned_, RISK, name))
+    held, limit = clf.learned_.held_out, None
+    if held is not None:
+        limit = risk_threshold(held.confidence, held.correct, RISK)
+    # too few held-out images promise nothing: a page that is all "unsure" would say nothing either
+    judge = Judge(clf.learned_, _SHOWN, limit if limit and limit.coverage else None)
     sheet = Sheet(f"Test images of {args.folder}")
     for batch in stream_images(
         test.images, clf.learned_.transform, _TOGETHER, args.workers, THUMBNAIL
