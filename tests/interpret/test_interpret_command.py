@@ -36,6 +36,10 @@ def test_text_and_json_say_the_same(model, tmp_path, capsys):
         distances = [w["distance"] for w in vector["words"]]
         assert distances == sorted(distances) and vector["noise"] > 0
         assert vector["noise_in_distances"] == pytest.approx(vector["noise"] / distances[0])
+    assert run_tool(TOOL, [model, "--top", "1", "--metric", "cosine", "--format", "json"]) == 0
+    by_cosine = json.loads(capsys.readouterr().out)["contexts"][0]["vectors"]
+    shares = [[v["noise_in_distances"] for v in one] for one in (by_cosine, context["vectors"])]
+    assert shares[0] == shares[1]  # the nearest word by distance counts, whatever is listed
     names = classifier().class_names_
     assert [c["class"] for c in found["nearest_wrong_class"]] == names
     assert all(c["after"]["class"] != c["class"] for c in found["nearest_wrong_class"])

@@ -16,10 +16,17 @@ _MOST_CLASSES = 20  # lines of the text; JSON has all
 
 @dataclass(frozen=True)
 class Named:
-    """A context with the words nearest to each of its vectors."""
+    """A context with the words nearest to each of its vectors.
+
+    Attributes:
+        context: the vectors.
+        words: by the metric that was asked for.
+        gaps: Euclidean distance of each vector from the nearest word, whatever the metric.
+    """
 
     context: Context
     words: list[list[Word]]
+    gaps: list[float]
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,11 @@ def name_contexts(
     contexts: Sequence[Context], vocabulary: Vocabulary, n: int, metric: str
 ) -> list[Named]:
     """The `n` nearest words of every vector."""
-    return [Named(c, vocabulary.nearest(c.vectors, n, metric)) for c in contexts]
+    named = []
+    for context in contexts:
+        gaps = [best.distance for [best] in vocabulary.nearest(context.vectors, 1)]
+        named.append(Named(context, vocabulary.nearest(context.vectors, n, metric), gaps))
+    return named
 
 
 def to_json(found: Findings) -> str:
@@ -80,7 +91,7 @@ def _context(named: Named) -> dict[str, Any]:
                 "length": context.vectors[m].norm().item(),
                 "noise": context.reach[m].item(),
                 "moved_by_image": context.moved[m].item(),
-                "noise_in_distances": _share(context.reach[m].item(), words),
+                "noise_in_distances": _share(context.reach[m].item(), named.gaps[m]),
                 "words": [
                     {"word": w.text, "distance": w.distance, "cosine": w.cosine} for w in words
                 ],
@@ -94,10 +105,9 @@ def _neighbour(neighbour: Neighbour, names: Sequence[str]) -> dict[str, Any]:
     return {"class": names[neighbour.index], "cosine": neighbour.cosine}
 
 
-def _share(reach: float, words: list[Word]) -> float | None:
+def _share(reach: float, gap: float) -> float | None:
     """Noise in units of the distance to the nearest word; None where the vector is that word."""
-    nearest = min(word.distance for word in words)
-    return reach / nearest if nearest > 0 else None
+    return reach / gap if gap > 0 else None
 
 
 def to_text(found: Findings) -> str:
@@ -119,7 +129,7 @@ def _context_lines(named: Named) -> list[str]:
     lines = [printable(context.name)] if context.name else []
     lines.append(f"{head}{'  by image' if moves else ''}  nearest words (distance, cosine)")
     for m, words in enumerate(named.words):
-        share = _share(context.reach[m].item(), words)
+        share = _share(context.reach[m].item(), named.gaps[m])
         numbers = f"{context.vectors[m].norm():7.3g} {context.reach[m]:7.3g}"
         image = f"  {context.moved[m]:8.3g}" if moves else ""
         listed = ", ".join(f"{printable(w.text)} ({w.distance:.3g}, {w.cosine:.2f})" for w in words)
