@@ -34,7 +34,8 @@ def test_the_whole_way(flag, photos, tmp_path, capsys):
     assert shown.out.startswith("9 images tested, ")
     with open(output / "test.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    clf = load_classifier(output / "classifier", device="cpu")
+    clf = load_classifier(output, device="cpu")  # the same as its folder "classifier"
+    assert (output / "classifier" / "classifier.json").is_file()
     assert clf.class_names_ == sorted(NAMES) and len(rows) == 9
     assert [row["predicted"] for row in rows] == list(clf.predict([r["path"] for r in rows]))
     page = (output / "test.html").read_text()

@@ -23,6 +23,7 @@ import torch
 
 from .classifier import Prediction, PromptClassifier
 from .classifier.given import Labelled, divided, hold_out, targets_of
+from .classifier.saved import FOLDER
 from .console import out, say
 from .errors import DataError
 from .files import write_atomic
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scaled = (samples / clf.temperature_).log_softmax(-1)
     every = summary(scaled, targets, seed=args.seed)
     figures = {name: every[name] for name in _FIGURES}
-    clf.save(args.output / "classifier")
+    clf.save(args.output / FOLDER)
     _write(args.output / "test.csv", _table(clf, test, found))
     record = {"tested": len(targets), "temperature": clf.temperature_, **figures}
     _write(args.output / "summary.json", json.dumps(record, indent=1))
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out(f"{len(targets)} images tested, {right.sum()} right ({100 * right.mean():.1f} %)")
     content = _page(clf, test, args)
     write_atomic(args.output / "test.html", lambda file: file.write(content))
-    for name in ("classifier", "test.csv", "test.html"):
+    for name in (FOLDER, "test.csv", "test.html"):
         out(f"written: {args.output / name}")
     return 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from . import files
 from .classifier import PromptClassifier
 from .classifier.learned import Learned, Pixels
-from .classifier.saved import DESCRIPTION, is_classifier
+from .classifier.saved import DESCRIPTION, FOLDER, is_classifier
 from .config import PromptConfig
 from .errors import CheckpointError, ConfigError, VarPromptError, brief
 from .images.inputs import INTERPOLATIONS
@@ -34,7 +34,8 @@ def load_classifier(
     """The classifier in a folder, whichever kind of folder it is.
 
     Args:
-        path: where `PromptClassifier.save` wrote, or the --output-dir of a training run.
+        path: where `PromptClassifier.save` or ``varprompt demo FOLDER`` wrote, or the --output-dir
+            of a training run.
         device: where to compute.
         epoch: of a run: of which epoch; None = the best or the last.
         backbone_path: the CLIP's weight file if it lies elsewhere now.
@@ -45,6 +46,8 @@ def load_classifier(
         ConfigError: the run's configuration or the device cannot be used here.
     """
     folder = Path(path).expanduser()
+    if is_classifier(folder / FOLDER):
+        folder /= FOLDER
     if is_classifier(folder):
         moved = {} if backbone_path is None else {"backbone_path": backbone_path}
         return PromptClassifier.load(folder, device=device, n_workers=n_workers, **moved)

@@ -18,6 +18,7 @@ from ..files import write_atomic
 from ..run.results import provenance
 
 DESCRIPTION = "classifier.json"
+FOLDER = "classifier"  # in a folder that holds more: of `varprompt demo FOLDER`
 FORMAT = 1
 _TENSORS = "learned-{}.safetensors"  # with the beginning of its SHA-256
 
