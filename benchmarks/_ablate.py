@@ -33,7 +33,7 @@ def padded(model: PromptedCLIP, names: list[str], length: int) -> ClassTokens:
 
 def ablate(model: PromptedCLIP, names: list[str], variant: str) -> None:
     """Leave one idea out of `model`."""
-    encoder, n_ctx = model.towers.encode_text, model.prompt_learner.ctx.shape[0]
+    encoder, n_ctx = model.towers.encode_text, model.prompt_learner.n_tokens
     if variant == "full_length":
         model.tokens = padded(model, names, model.towers.clip.context_length - 1 - n_ctx)
     elif variant == "padding":
@@ -41,7 +41,7 @@ def ablate(model: PromptedCLIP, names: list[str], variant: str) -> None:
     elif variant == "own_context":
         forward = encoder.forward
         model.tokens = class_tokens(model.towers.clip, names, n_ctx, class_specific=True)
-        encoder.forward = lambda contexts, tokens: forward(
+        encoder.forward = lambda contexts, tokens, deep=None: forward(
             contexts[:, None].expand(-1, len(names), -1, -1), tokens
         )
     elif variant == "weight_gradients":

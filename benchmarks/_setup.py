@@ -24,14 +24,21 @@ BACKBONES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
     "ViT-L/14": ((768, 224, 24, 1024, 14), (768, 12, 12)),
     "tiny": ((32, 32, 2, 64, 16), (64, 2, 2)),  # for what must be small, of no real model
 }
-TRAINERS: dict[str, dict[str, Any]] = {
-    "VPT": {"posterior": "gaussian", "kl_weight": 0.001, "kl_reduction": "mean"},
-    "VPT_CoCoOp": {
-        "posterior": "gaussian", "kl_weight": 0.001, "kl_reduction": "mean", "conditional": True,
-    },
+_NOISE: dict[str, Any] = {"posterior": "gaussian", "kl_weight": 0.001, "kl_reduction": "mean"}
+_MAPLE: dict[str, Any] = {"n_ctx": 2, "keep_words": True, "coupled": True, "depth": 9}
+_INDEPENDENT: dict[str, Any] = {
+    "n_ctx": 4, "keep_words": True, "depth": 9, "n_ctx_visual": 4, "depth_visual": 9,
+}  # fmt: skip
+TRAINERS: dict[str, dict[str, Any]] = {  # without their terms of the loss, see originals.py
+    "VPT": _NOISE,
+    "VPT_CoCoOp": {**_NOISE, "conditional": True},
     "CoOp": {},
     "CoCoOp": {"posterior": "meta_net", "conditional": True},
-}  # fmt: skip
+    "MaPLe": _MAPLE,
+    "VPT_MaPLe": {**_MAPLE, **_NOISE, "residual": "per_layer"},
+    "PromptSRC": _INDEPENDENT,
+    "VPT_PromptSRC": {**_INDEPENDENT, **_NOISE, "residual": "per_layer"},
+}
 OXFORD_PETS = (
     "abyssinian,american_bulldog,american_pit_bull_terrier,basset_hound,beagle,bengal,birman,"
     "bombay,boxer,british_shorthair,chihuahua,egyptian_mau,english_cocker_spaniel,english_setter,"
@@ -73,20 +80,26 @@ def prompted_clip(
     clip_model: Any, names: Sequence[str], trainer: str, n_samples: int, **options: Any
 ) -> PromptedCLIP:
     """The model of `trainer` (a key of `TRAINERS`) with context "a photo of a"."""
-    n_samples = n_samples if "kl_weight" in TRAINERS[trainer] else 1
-    cfg = PromptConfig(
-        n_samples=n_samples, n_samples_test=n_samples, **{**TRAINERS[trainer], **options}
-    )
+    made = {**TRAINERS[trainer], **options}
+    n_samples = n_samples if "kl_weight" in made else 1
+    towers = {"depth": clip_model.transformer, "depth_visual": clip_model.visual}
+    for name in towers.keys() & made.keys():  # a flat tower has prompts in all its layers
+        tower = getattr(towers[name], "transformer", towers[name])
+        made[name] = min(made[name], len(tower.resblocks))
+    cfg = PromptConfig(n_samples=n_samples, n_samples_test=n_samples, **made)
     return PromptedCLIP(clip_model, names, cfg)
 
 
-def plain_text_features(clip_model: Any, contexts: Tensor, names: Sequence[str]) -> Tensor:
+def plain_text_features(
+    clip_model: Any, contexts: Tensor, names: Sequence[str], deep: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """The usual implementation: S * C prompts padded to 77 tokens, one batch, whole tower.
 
     Args:
         clip_model: the towers.
         contexts: `(S, M, D)`.
         names: C class names.
+        deep: prompts of deeper layers `(J - 1, S, N, D)`.
 
     Returns:
         Unit-norm features `(S, C, E)`, float32.
@@ -101,8 +114,13 @@ def plain_text_features(clip_model: Any, contexts: Tensor, names: Sequence[str])
     middle = contexts.type(dtype)[:, None].expand(-1, len(names), -1, -1)
     x = torch.cat([embedded[:, :, :1], middle, embedded[:, :, 1 + n_ctx :]], 2).flatten(0, 1)
     x = x + clip_model.positional_embedding.type(dtype)  # (S * C, T, D)
-    x = clip_model.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)
-    x = clip_model.ln_final(x).type(dtype)
+    x = x.permute(1, 0, 2)
+    for i, block in enumerate(clip_model.transformer.resblocks):
+        if deep is not None and 0 < i <= len(deep):
+            own = deep[i - 1].type(dtype).repeat_interleave(len(names), 0).permute(1, 0, 2)
+            x = torch.cat([x[:1], own, x[1 + len(own) :]])
+        x = block(x)
+    x = clip_model.ln_final(x.permute(1, 0, 2)).type(dtype)
     ends = ids.argmax(-1).repeat(n_samples)
     x = x[torch.arange(len(x), device=x.device), ends] @ clip_model.text_projection
     return F.normalize(x.float(), dim=-1).unflatten(0, (n_samples, len(names)))
@@ -112,8 +130,9 @@ def plain_logits(
     model: PromptedCLIP, names: Sequence[str], images: Tensor, eps: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits `(L, B, C)` and kl `(K,)` as `PromptedCLIP.logits`, all prompts encoded plainly."""
-    features = model.towers.encode_image(images)
+    features = model.encode_image(images)
     sample = model.prompt_learner(model.config.n_samples, features, eps=eps)
-    text = plain_text_features(model.towers.clip, sample.contexts.flatten(0, 1), names)
+    deep = None if sample.deep is None else sample.deep.flatten(1, 2)
+    text = plain_text_features(model.towers.clip, sample.contexts.flatten(0, 1), names, deep)
     text = text.unflatten(0, sample.contexts.shape[:2])  # (L, K, C, E)
     return model.scale * (text * features[:, None]).sum(-1), sample.kl

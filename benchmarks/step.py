@@ -125,7 +125,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     gradients = {n: g for n, g in gradients.items() if g is not None}
     save_file({"logits": logits[-1].contiguous(), **gradients}, args.workdir / args.variant)
     if args.variant == "fast":
-        images = [timed(lambda: model.towers.encode_image(data["images"]), device)
+        images = [timed(lambda: model.encode_image(data["images"]), device)
                   for _ in range(repeats)]  # fmt: skip
         n_prompts = model.config.n_samples * data["eps"].shape[1]
         report |= {

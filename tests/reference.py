@@ -116,6 +116,82 @@ def contexts(values, features, eps):
     return ctx + residual, mu, logvar
 
 
+def text_layers(values):
+    """Prompts (J, 1, 1, M, D) of the layers of the text tower without a residual."""
+    first = values["ctx"][None]
+    return torch.cat([first, values.get("deep.text", first[:0])])[:, None, None]
+
+
+def layered_prompts(values, features, eps, per_layer):
+    """Prompts (J, L, K, M, D) of the layers of the text tower, mu and logvar."""
+    layers = text_layers(values)
+    blank = torch.zeros(len(layers) if per_layer else layers.shape[3], layers.shape[4]).double()
+    residual, mu, logvar = contexts(values | {"ctx": blank}, features, eps)  # (L, K, J or M, D)
+    if per_layer:
+        layers = torch.stack([p + residual[:, :, j, None] for j, p in enumerate(layers)])
+    elif mu is not None:
+        layers = layers + residual
+    return layers, mu, logvar
+
+
+def visual_prompts(values, layers):
+    """Visual prompts (L, K, J, N, V) that go with those of the text tower; None without any."""
+    if "deep.couplings.0.weight" in values:
+        maps = [(values[f"deep.couplings.{j}.weight"], values[f"deep.couplings.{j}.bias"])
+                for j in range(len(layers))]  # fmt: skip
+        return torch.stack([p @ w.T + b for p, (w, b) in zip(layers, maps, strict=True)], 2)
+    return values["deep.visual"][None, None] if "deep.visual" in values else None
+
+
+def prompted_features(clip_model, images, visual):
+    """Unit-norm features (L, B, E) of images under visual prompts (L, K, J, N, V), K = 1 or B."""
+    if visual is None:
+        return image_features(clip_model, images)[None]
+    return torch.stack([
+        torch.stack([
+            prompted_image_feature(clip_model, image, sample[i % len(sample)])
+            for i, image in enumerate(images)
+        ])
+        for sample in visual
+    ])  # fmt: skip
+
+
+def deep_outputs(clip_model, values, images, names, eps, *, words, per_layer, couple):
+    """Logits (L, B, C), kl's mu and logvar, text (L, K, C, E) and image features (L or 1, B, E)."""
+    features = prompted_features(clip_model, images, visual_prompts(values, text_layers(values)))
+    layers, mu, logvar = layered_prompts(values, features[0], eps, per_layer)
+    if couple:
+        features = prompted_features(clip_model, images, visual_prompts(values, layers))
+    text = torch.stack([
+        torch.cat([
+            text_features(clip_model, torch.cat([row[0], words])[None], names, deep=row[1:, None])
+            for row in sample
+        ])
+        for sample in layers.permute(1, 2, 0, 3, 4)
+    ])  # fmt: skip
+    scale = clip_model.logit_scale.exp()
+    rows = []
+    for sample, own in zip(text, features.expand(len(text), -1, -1), strict=True):
+        rows.append(torch.stack([scale * sample[b % len(sample)] @ f for b, f in enumerate(own)]))
+    return torch.stack(rows), mu, logvar, text, features
+
+
+def regularisers(logits, text, features, frozen_text, frozen_features, scale):
+    """KgCoOp's and PromptSRC's terms, from what the samples say together."""
+    learned = text.mean((0, 1))
+    learned = learned / learned.norm(dim=-1, keepdim=True)
+    seen = features.mean(0)
+    seen = seen / seen.norm(dim=-1, keepdim=True)
+    truth = (scale * frozen_features @ frozen_text.T).softmax(-1)
+    ours = predictive(logits)
+    return {
+        "text_cosine": 1 - (learned * frozen_text).sum(-1).mean(),
+        "text_l1": (learned - frozen_text).abs().mean(),
+        "image_l1": (seen - frozen_features).abs().mean(),
+        "logits_kl": (truth * (truth.log() - ours)).sum() / truth.numel(),
+    }
+
+
 def logits(clip_model, features, contexts, names, position="end"):
     """Logits (L, B, C) for contexts (L, K, M, D), K = 1 or B, or (1, 1, C, M, D)."""
     scale, out = clip_model.logit_scale.exp(), []
@@ -152,8 +228,8 @@ def predictive(logits):
     return (sum(sample.softmax(-1) for sample in logits) / len(logits)).log()
 
 
-def zero_shot(clip_model, names, templates):
-    """Features (C, E): of each template of unit norm, averaged, normalised again."""
+def zero_shot(clip_model, names, templates, unit_norm=True):
+    """Features (C, E): of each template (of unit norm), averaged, normalised again."""
     nothing = clip_model.positional_embedding[:0]
     total = 0
     for template in templates:
@@ -161,7 +237,7 @@ def zero_shot(clip_model, names, templates):
         ids = clip.tokenize(texts, context_length=clip_model.context_length)
         total = total + torch.stack([
             encode_prompt(clip_model, torch.cat([nothing, clip_model.token_embedding(row)]),
-                          int(row.argmax()) + 1)
+                          int(row.argmax()) + 1, unit_norm=unit_norm)
             for row in ids
         ])  # fmt: skip
     mean = total / len(templates)

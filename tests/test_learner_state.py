@@ -8,7 +8,8 @@ from helpers import NAMES, images, prompted, small_clip
 
 from varprompt.config import PromptConfig
 from varprompt.errors import CheckpointError
-from varprompt.learner_state import load_learner, name_here, name_there
+from varprompt.layouts import name_here, name_there
+from varprompt.learner_state import load_learner
 
 VPT = PromptConfig(posterior="gaussian", logvar_init=-3.0, n_samples=3, n_samples_test=3)
 VPT_COCOOP = dataclasses.replace(VPT, conditional=True)

@@ -310,7 +310,7 @@ SHOTS=0 base2new_train.sh dtd 1 | SHOTS is 0; it must be at least 1; SHOTS=all
 fewshot.sh dtd 0 1 | SHOTS=all takes all images of a class
 SHOTS=-2 xd_train.sh 1 | SHOTS is -2; it must be at least 1; SHOTS=all takes
 GPU=gpu0 xd_train.sh 1 | GPU must be the number of a GPU, or several as in 0,1; not 'gpu0'
-TRAINER=vpt base2new_train.sh dtd 1 | TRAINER is 'vpt'; choose from CoCoOp, CoOp, VPT, VPT_C
+TRAINER=vpt base2new_train.sh dtd 1 | TRAINER is 'vpt'; choose from CoCoOp, CoOp, IVLP, KgCoOp
 TRAINER=ZeroshotCLIP base2new_train.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
 TRAINER=ZeroshotCLIP xd_test.sh dtd 1 | is not trained: use scripts/vpt/zeroshot.sh
 TRAINER=VPT zeroshot.sh dtd | TRAINER is 'VPT'; choose from ZeroshotCLIP, ZeroshotCLIP2
@@ -494,7 +494,10 @@ def coop_defaults(name: str) -> tuple[int, str]:
     return int(epochs[1]) if epochs else 200, WORDS if name.endswith("_ctxv1") else ""
 
 
-@pytest.mark.parametrize("path", TRAINER_YAMLS, ids=str)
+OF_COOP = ("CoOp", "CoCoOp", "VPT", "VPT_CoCoOp")
+
+
+@pytest.mark.parametrize("path", [p for p in TRAINER_YAMLS if p.parts[0] in OF_COOP], ids=str)
 def test_trainer_yaml_says_what_its_name_says(path):
     node = yaml.safe_load((ROOT / "configs/trainers" / path).read_text())
     backbone = re.match(r"rn\d+|vit_[bl]\d+", path.stem)[0]
@@ -530,6 +533,43 @@ def test_trainer_yaml_says_what_its_name_says(path):
         block = {"N_CTX": n_ctx, "CTX_INIT": words, "PREC": "fp16"}
         name = "COCOOP" if trainer == "CoCoOp" else "VPT"
         assert node["TRAINER"] == {name: block | ({"L": 10} if name == "VPT" else {})}
+
+
+# (batch, rate, epochs) of the authors, by the family of a trainer and the end of a file's name
+PUBLISHED = {
+    ("KgCoOp", "ep100"): (128, 0.002, 100), ("KgCoOp", "ep100_ctxv1"): (128, 0.002, 100),
+    ("MaPLe", "2ctx"): (4, 0.0035, 5), ("MaPLe", "2ctx_cross_datasets"): (4, 0.0026, 2),
+    ("IVLP", "4+4ctx"): (4, 0.0025, 20), ("PromptSRC", "4+4ctx"): (4, 0.0025, 20),
+    ("PromptSRC", "4+4ctx_cross_datasets"): (4, 0.0025, 20),
+    ("PromptSRC", "4+4ctx_few_shot"): (4, 0.0025, 50),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [p for p in TRAINER_YAMLS if p.parts[0] not in OF_COOP], ids=str)
+def test_recipe_of_a_prompt_learner_is_the_published_one(path):
+    node, family = (
+        yaml.safe_load((ROOT / "configs/trainers" / path).read_text()),
+        path.parts[0].removeprefix("VPT_"),
+    )  # fmt: skip
+    end = re.search(r"ep100.*|\d(\+4)?ctx.*", path.stem)[0]
+    optim = node["OPTIM"]
+    got = (node["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"], optim["LR"], optim["MAX_EPOCH"])
+    assert got == PUBLISHED[family, end]
+    assert node["MODEL"]["BACKBONE"]["NAME"] == ("RN50" if "rn50" in path.stem else "ViT-B/16")
+    assert list(node["TRAINER"]) == [path.parts[0].upper()]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "protocol", "end"),
+    [
+        ("MaPLe", "base2new", "_2ctx"), ("VPT_MaPLe", "xd", "_2ctx_cross_datasets"),
+        ("PromptSRC", "fewshot", "_few_shot"), ("VPT_PromptSRC", "base2new", "_4+4ctx"),
+        ("KgCoOp", "xd", "_ep100_ctxv1"), ("IVLP", "fewshot", "_4+4ctx"), ("VPT", "xd", "_ctxv1"),
+    ],
+)  # fmt: skip
+def test_config_of_a_protocol(trainer, protocol, end):
+    name = recipes.default_config(trainer, "dtd", protocol, "16")
+    assert name.endswith(end) and Path(trainer, f"{name}.yaml") in TRAINER_YAMLS
 
 
 def test_every_backbone_has_a_config_for_every_trainer():

@@ -27,7 +27,7 @@ def measured(monkeypatch, folder, variant, *options):
     return json.loads((folder / f"{variant}.json").read_text()), load_file(folder / variant)
 
 
-@pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp"])
+@pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp", "VPT_MaPLe", "VPT_PromptSRC"])
 def test_variants_compute_the_same(trainer, tmp_path, monkeypatch):
     options = ["--trainer", trainer, "--plain-images", "1"]
     for variant in ["plain", "fast", *(ABLATIONS if trainer == "VPT" else [])]:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 import train
 from trainers.base import PromptTrainer
 from varprompt import files
-from varprompt.learner_state import name_there
+from varprompt.layouts import name_there
 from varprompt.run.interrupt import EXIT_RESUMABLE
 from varprompt.towers.load import load_clip
 from varprompt.towers.openai_clip import tokenize

@@ -145,17 +145,25 @@ class PromptTrainer(TestedTrainer):
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """One update, without waiting for the device, where the scalars stay."""
-        noise = self.noise.get_state()
+        noise, images = self.noise.get_state(), batch.get("img")
+        if images is not None:
+            images = images.to(self.device, non_blocking=True)
         with self.autocast():
-            features, labels = self.parse_batch_train(batch)
-            logits, kl = self.model.logits_of(features, generator=self.noise)
-        terms = objective(logits, labels, kl, self.objective)
-        self.update(terms.loss, batch, noise)
-        hits = predictive_log_prob(logits.detach()).argmax(-1) == labels
-        scalars = {"loss": terms.loss, "acc": 100 * hits.float().mean()}
+            features, labels = self.parse_batch_train({**batch, "img": images})
+            out = self.model.outputs(features, images=images, generator=self.noise)
+            extra = self.guidance(out, features, images)
+        prior = self.model.prior
+        kl = prior.kl(out.kl, out.residual, labels) if prior else out.kl
+        terms = objective(out.logits, labels, kl, self.objective)
+        loss = torch.stack([terms.loss, *extra.values()]).sum()
+        self.update(loss, batch, noise)
+        hits = predictive_log_prob(out.logits.detach()).argmax(-1) == labels
+        scalars = {"loss": loss, "acc": 100 * hits.float().mean()}
+        if self.prompt_config.kl_weight or extra:
+            scalars["nll"] = terms.nll
         if self.prompt_config.kl_weight:
-            scalars |= {"nll": terms.nll, "kl": terms.kl}
-        return scalars
+            scalars["kl"] = terms.kl
+        return scalars | extra
 
     def update(self, loss: Tensor, batch: dict[str, Any], noise: Tensor) -> None:
         """A step of the optimizer, unless loss or gradient are NaN or infinite.

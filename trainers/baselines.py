@@ -5,28 +5,10 @@ from dassl.engine import TRAINER_REGISTRY
 from varprompt.model import Predictor, zero_shot
 from varprompt.towers.frozen import FrozenCLIP
 
+from . import kgcoop, maple, promptsrc  # noqa: F401 - they register themselves
 from .base import PromptTrainer
 from .data import prompt_texts
-
-TEMPLATES = {
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-}
-DEFAULT_TEMPLATE = "a photo of a {}."
-ENSEMBLE = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
+from .templates import DEFAULT_TEMPLATE, ENSEMBLE, TEMPLATES
 
 
 @TRAINER_REGISTRY.register()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,11 +26,13 @@ from varprompt.run.schedule import build_lr_scheduler
 from varprompt.run.state import TrainingParts
 from varprompt.run.store import RunStore
 from varprompt.settings.merge import difference
-from varprompt.settings.nodes import add_node, prompt_config, without_effect
+from varprompt.settings.nodes import add_node, prompt_config, weights_of, without_effect
+from varprompt.towers.build import digest
 from varprompt.towers.forms import remarks
 from varprompt.towers.load import load_clip
 
 from .data import check_input, data_manager, prompt_texts
+from .guidance import Guidance
 from .resources import Resources
 
 
@@ -40,23 +43,27 @@ class BuiltTrainer(TrainerX):
 
     Attributes:
         node: name of its node of options, TRAINER.<node>. A trainer must have one.
-        prompt: what is learned: "context", or "" for nothing.
-        conditional: the prompts depend on the image.
+        prompt: what is learned: "context"; with deeper prompts in the text tower and visual ones
+            that are "coupled" to them or "independent" of them; or "" for nothing.
+        conditional: the prompts depend on the image; None = the option CONDITIONAL says it.
         variational: they are drawn from a learned distribution; the node has its options (L,
             KL_WEIGHT, ...).
         posterior: what is added to the context if the node has no option POSTERIOR: a name in
             `varprompt.posteriors.POSTERIORS`, "meta_net", or "" for nothing.
-        regularisers: further terms of the loss.
+        regularisers: further terms of the loss, names in `varprompt.regularisers.REGULARISERS` ->
+            the option of the node that is the weight, or the weight.
+        averages: what was learned is averaged over epochs in the end; for the options of that.
         also_reads: keys outside of its node that it reads besides those of every trainer.
         held_out: training images, by their number in the data set, that it trains without.
     """
 
     node: ClassVar[str] = ""
     prompt: ClassVar[str] = "context"
-    conditional: ClassVar[bool] = False
+    conditional: ClassVar[bool | None] = False
     variational: ClassVar[bool] = False
     posterior: ClassVar[str] = ""
-    regularisers: ClassVar[tuple[str, ...]] = ()
+    regularisers: ClassVar[Mapping[str, str | float]] = {}
+    averages: ClassVar[bool] = False
     also_reads: ClassVar[tuple[str, ...]] = ()
     held_out: ClassVar[frozenset[int]] = frozenset()
 
@@ -84,6 +91,11 @@ class BuiltTrainer(TrainerX):
             self.note(f"{key} has no effect on {type(self).__name__}{why}")
         if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
+        if cfg.TRAIN.FEATURE_CACHE and self.prompt_config.has_visual:
+            raise ConfigError(
+                f"TRAIN.FEATURE_CACHE is {cfg.TRAIN.FEATURE_CACHE}, but visual prompts change the "
+                "features of images in every step: set it to 0"
+            )
         if cfg.TRAIN.DETERMINISTIC:
             only_deterministic()
 
@@ -137,6 +149,10 @@ class BuiltTrainer(TrainerX):
         words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
         self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
         self.objective = self.model.objective_config(self.batches.n_items)
+        weights = weights_of(cfg, type(self))
+        templates = self.templates() if weights else []
+        names = self.dm.dataset.classnames
+        self.guidance = Guidance(self.model, names, templates, weights, self.texts)
         if cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, cfg.OPTIM)
@@ -173,8 +189,12 @@ class BuiltTrainer(TrainerX):
             "precision": self.prompt_config.precision,
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
         }
+        if self.prompt_config.has_visual:
+            learned = self.model.prompt_learner.state_dict()
+            noise = f"{self.model.n_samples_test} {self.prompt_config.test_seed}"
+            depends_on["prompts"] = digest({k: v.cpu() for k, v in learned.items()}) + noise
         return Evaluator(
-            self.feature_cache, self.encode_image, depends_on,
+            self.feature_cache, self.encode_test_image, depends_on,
             classnames=self.dm.dataset.classnames, metrics=self.evaluator, device=self.device,
             note=self.note,
         )  # fmt: skip
@@ -188,9 +208,26 @@ class BuiltTrainer(TrainerX):
         """What classifies the test images: log-probabilities from image features."""
         return self.model.predictor()
 
+    def templates(self) -> list[str]:
+        """Hand-written prompts with a {} for the class name, for those that compare with them."""
+        return []
+
     def encode_image(self, images: Tensor) -> Tensor:
-        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device."""
-        return self.towers.encode_image(images.to(self.device, non_blocking=True))
+        """Unit-norm features `(B, E)`, float32, of images `(B, 3, H, W)` from any device.
+
+        Under visual prompts if there are, with gradients to them.
+        """
+        images = images.to(self.device, non_blocking=True)
+        if self.prompt_config.has_visual:
+            return self.model.encode_image(images)
+        return self.towers.encode_image(images)
+
+    @torch.no_grad()
+    def encode_test_image(self, images: Tensor) -> Tensor:
+        """What the predictor takes of images `(B, 3, H, W)`."""
+        if self.prompt_config.couple_residual:
+            return self.model.encode_test_image(images.to(self.device, non_blocking=True))
+        return self.encode_image(images)
 
     def save_bad_step(self, record: StepRecord, scale: float) -> Path:
         """Write what reproduces a step that was left out, with the scaler's factor in it."""

@@ -46,7 +46,7 @@ def tuned_text(trainer: PromptTrainer, predictor: Predictor) -> Tensor:
     Of prompts that depend on the image those for the mean of the training images' features.
     """
     middle = torch.zeros(1, 1)
-    if trainer.conditional:
+    if trainer.prompt_config.conditional:
         images = features_of(trainer, trainer.dm.dataset.train_x)
         middle = F.normalize(images.mean(0, keepdim=True), dim=-1)
     text = predictor.text(middle.to(trainer.device))  # (L, 1, C, E)

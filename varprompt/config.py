@@ -7,29 +7,43 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from torch import nn
+
 from .checks import check_choice, check_range
-from .errors import ConfigError
+from .config_problems import (
+    FRESH_NOISE,
+    context_problems,
+    deep_problems,
+    logvar_problems,
+    posterior_problems,
+    prior_problems,
+)
+from .errors import ConfigError, brief
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
-from .posteriors import LOGVAR_BOUNDS, POSTERIORS
+from .posteriors import POSTERIORS
 from .towers.load import PRECISIONS
 from .towers.tokens import POSITIONS
 
-RESIDUALS = ("shared", "per_token")
-LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
+PRIOR_MEANS = ("zero", "class_words")
+RESIDUALS = ("shared", "per_token", "per_layer")
+DEEPEST = 100
 MOST_SAMPLES = 10**5
-FRESH_NOISE = -1  # as test_seed
 _DEFAULT_N_CTX = 4
 _CHOICES: dict[str, Any] = {
     "precision": PRECISIONS, "position": POSITIONS, "class_specific": (False, True),
     "conditional": (False, True), "residual": RESIDUALS, "learn_context": (False, True),
     "sampler": SAMPLERS, "objective": OBJECTIVES, "kl_reduction": KL_REDUCTIONS,
+    "keep_words": (False, True), "coupled": (False, True), "couple_residual": (False, True),
+    "prior_mean": PRIOR_MEANS,
 }  # fmt: skip
 # least, greatest value, whether whole
 _RANGES: dict[str, tuple[float, float, bool]] = {
     "prior_std": (1e-6, 1e6, False), "rank": (1, 1000, True), "n_samples": (1, MOST_SAMPLES, True),
     "n_samples_test": (0, MOST_SAMPLES, True), "test_seed": (FRESH_NOISE, 2**63 - 1, True),
     "kl_weight": (0, 1e6, False), "mem_budget": (0, math.inf, True),
+    "depth": (1, DEEPEST, True), "depth_visual": (0, DEEPEST, True),
+    "n_ctx_visual": (0, 1000, True),
 }  # fmt: skip
 
 
@@ -46,7 +60,8 @@ class PromptConfig:
         class_specific: one context for each class.
         posterior: a name in `varprompt.POSTERIORS`, or "" for no residual.
         conditional: whether the posterior depends on the image.
-        residual: "shared" by all context tokens (R = 1), or "per_token" (R = M).
+        residual: "shared" by all context tokens (R = 1), one "per_token" (R = M), or one
+            "per_layer" of those that have prompts (R = J).
         learn_context: False keeps the context at its initial value.
         logvar_init: initial log-variance of the posterior; None = its own start.
         prior_std: standard deviation s of the prior.
@@ -60,6 +75,17 @@ class PromptConfig:
         kl_weight: factor of the KL divergence after its reduction.
         kl_reduction: see `varprompt.objective.kl_scale`.
         mem_budget: bytes for the text tower's activations, 0 = as the device has.
+        prior_mean: "zero", or "class_words": while training, the prior of a residual that depends
+            on the image is around what turns the initial context into the words of its class.
+        keep_words: `n_ctx` may be less than `ctx_init` has words: the others stay, fixed, in front
+            of the class name.
+        depth: J, layers of the text tower with prompts of their own; 1 = the context alone.
+        n_ctx_visual: N, prompts in a layer of the image tower, which must be a ViT.
+        depth_visual: layers of the image tower with prompts of their own, 0 = none has.
+        coupled: the visual prompts are linear maps of the text tower's, as many and as deep;
+            `n_ctx_visual` and `depth_visual` mean nothing then.
+        couple_residual: the residual reaches the visual prompts through these maps; the image tower
+            then encodes every image for every sample. False: the text tower's prompts alone.
 
     Raises:
         ConfigError: everything that is wrong, at once.
@@ -85,6 +111,13 @@ class PromptConfig:
     kl_weight: float = 0.0
     kl_reduction: str = "mean"
     mem_budget: int = 0
+    prior_mean: str = "zero"
+    keep_words: bool = False
+    depth: int = 1
+    n_ctx_visual: int = 0
+    depth_visual: int = 1
+    coupled: bool = False
+    couple_residual: bool = False
 
     def __post_init__(self) -> None:
         problems = self.problems(asdict(self))
@@ -103,6 +136,16 @@ class PromptConfig:
             return len(self.templates[0].split())
         return self.n_ctx or _DEFAULT_N_CTX
 
+    @property
+    def has_visual(self) -> bool:
+        """Whether the image tower has prompts."""
+        return self.coupled or bool(self.n_ctx_visual and self.depth_visual)
+
+    @property
+    def visual_depth(self) -> int:
+        """Layers of the image tower with prompts of their own."""
+        return self.depth if self.coupled else self.depth_visual
+
     @staticmethod
     def problems(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[str]:
         """What is wrong with a configuration, every problem in one line; [] if nothing is.
@@ -119,9 +162,10 @@ class PromptConfig:
             check_choice(values[field], allowed, names[field], problems)
         for field, (least, most, whole) in _RANGES.items():
             check_range(values[field], least, most, names[field], problems, whole=whole)
-        problems += _context_problems(values, names) + _logvar_problems(values, names)
+        problems += context_problems(values, names) + logvar_problems(values, names)
+        problems += deep_problems(values, names) + prior_problems(values, names)
         if values["posterior"] != "":
-            problems += _posterior_problems(values, names)
+            problems += posterior_problems(values, names)
         elif not values["learn_context"]:
             problems.append(
                 f"{names['learn_context']} is False and there is no {names['posterior']}: nothing "
@@ -137,73 +181,16 @@ def allowed(field: str) -> tuple[tuple[Any, ...], float, float]:
     return tuple(choices), least, most
 
 
-def _context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """Words, their number, and one context per class."""
-    n_ctx, words = values["n_ctx"], values["ctx_init"]
-    problems: list[str] = []
-    if not isinstance(words, str):
-        return [f"{names['ctx_init']} is {words!r}; give words, or '' for random vectors"]
-    if n_ctx is not None:
-        check_range(n_ctx, 1, LONGEST, names["n_ctx"], problems, whole=True)
-    if not words or problems:
-        return problems
-    if values["class_specific"]:
-        problems.append(
-            f"{names['class_specific']} is True but {names['ctx_init']} {words!r} makes one "
-            "context for all classes; drop one of the two"
-        )
-    counts = [len(template.split()) for template in words.split("|")]
-    if 0 in counts or len(set(counts)) > 1:
-        problems.append(
-            f"{names['ctx_init']} {words!r} has templates of {counts} words; give equally many"
-        )
-    elif n_ctx is not None and n_ctx < counts[0]:  # more: words of several tokens, if any are
-        problems.append(
-            f"{names['n_ctx']} is {n_ctx} but {names['ctx_init']} {words!r} has {counts[0]} words; "
-            f"give {names['n_ctx'].rpartition('.')[2]} {counts[0]}, or "
-            f"{names['ctx_init'].rpartition('.')[2]} '' to start from random vectors"
-        )
-    if len(counts) > 1 and values["posterior"] != "mixture":
-        problems.append(
-            f"{names['ctx_init']} {words!r} has {len(counts)} templates, which only "
-            f"{names['posterior']} 'mixture' takes; give one"
-        )
-    return problems
+def check_kinds(clip_model: Any, prompt_config: Any) -> None:
+    """Whether a model is made of a CLIP and a `PromptConfig`.
 
-
-def _logvar_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    logvar, name = values["logvar_init"], names["logvar_init"]
-    if logvar is None:
-        return []
-    if type(logvar) not in (int, float):
-        return [f"{name} is {logvar!r}; give a number or None"]
-    if LOGVAR_BOUNDS[0] < logvar < LOGVAR_BOUNDS[1]:
-        return []
-    return [f"{name} is {logvar}; it must lie within {LOGVAR_BOUNDS}"]
-
-
-def _posterior_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
-    """The family exists, and can do what the other fields ask for."""
-    name, conditional = values["posterior"], values["conditional"]
-    problems: list[str] = []
-    check_choice(name, POSTERIORS, names["posterior"], problems)
-    if problems:
-        return problems
-    family = POSTERIORS[name]
-    if conditional not in family.conditional_options:
-        problems.append(
-            f"{names['posterior']} {name!r} "
-            + ("cannot depend" if conditional else "always depends")
-            + f" on the image, but {names['conditional']} is {conditional}"
-        )
-    if values["class_specific"]:
-        problems.append(f"{names['class_specific']} is True, but {name!r} needs one context")
-    if conditional and values["kl_reduction"] == "elbo":
-        problems.append(
-            f"{names['kl_reduction']} is 'elbo', but a posterior of each image has a KL of its "
-            "own: 'sum' is its evidence lower bound, 'sum_per_image' the number that 'elbo' gives"
-        )
-    return problems + family.problems(values, names)
+    Raises:
+        ConfigError: of something else.
+    """
+    if not isinstance(prompt_config, PromptConfig):
+        raise ConfigError(f"prompt_config is {brief(prompt_config)}; give a PromptConfig(...)")
+    if not isinstance(clip_model, nn.Module):
+        raise ConfigError(f"clip_model is {brief(clip_model)}; give a CLIP: load_clip('embedded')")
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from . import files
 from .errors import CheckpointError, brief
-from .learner_state import CLASS_BUFFERS, name_here, name_there
+from .layouts import CLASS_BUFFERS, name_here, name_there
 from .settings.plugins import add_import_flag, load_plugins
 
 

@@ -9,19 +9,9 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, brief
+from .layouts import split_state
 from .prompt import PromptLearner
 from .towers.tokens import ClassTokens
-
-# start of a name in CoOp's, CoCoOp's and the authors' files -> start of the name here
-_OTHER_NAMES = {
-    "mean_posterior": "posterior.mu",
-    "std_posterior": "posterior.logvar",  # the authors' name; its content is a log-variance
-    "meta_net.weight_mean.module.": "posterior.mean.",
-    "meta_net.weight_log_variance.module.": "posterior.logvar.",
-    "meta_net.": "posterior.",
-}
-# embeddings of start token and class names: made anew here, but they tell what a file is for
-CLASS_BUFFERS = ("token_prefix", "token_suffix")
 
 
 def load_learner(
@@ -48,8 +38,7 @@ def load_learner(
     if not isinstance(state, Mapping):
         raise CheckpointError(f"checkpoint {source} holds no tensors by name but {brief(state)}")
     state = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
-    buffers = {k: state.pop(k) for k in CLASS_BUFFERS if k in state}
-    found = {name_here(k): v for k, v in state.items()}
+    found, buffers = split_state(state)
     wanted = learner.state_dict()
     problems = _misfits(found, wanted)
     if problems:
@@ -129,19 +118,3 @@ def _same(theirs: Tensor, ours: Tensor) -> bool:
     """Whether embeddings are equal up to rounding to half precision."""
     theirs, ours = theirs.float(), ours.float().cpu()
     return theirs.shape == ours.shape and bool((theirs - ours).norm() <= 0.01 * ours.norm())
-
-
-def name_here(name: str) -> str:
-    """The name here of a tensor in CoOp's, CoCoOp's or the authors' files, or in ours."""
-    for start, here in _OTHER_NAMES.items():
-        if name.startswith(start):
-            return here + name.removeprefix(start)
-    return name
-
-
-def name_there(name: str) -> str:
-    """The name in CoOp's, CoCoOp's or the authors' files of a tensor that is called `name` here."""
-    for start, here in sorted(_OTHER_NAMES.items(), key=lambda pair: -len(pair[1])):
-        if name.startswith(here):
-            return start + name.removeprefix(here)
-    return name

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from .config import PromptConfig
+from .deep import DeepPrompts, Prompts, deep_shape
 from .errors import ConfigError
 from .ops import MAX_SOBOL_DIMS
 from .posteriors import POSTERIORS, Posterior, PosteriorSpec, PromptSample
 from .towers.tokens import embed_words, encode
 
-__all__ = ["PromptLearner", "PromptSample", "build_learner"]
+__all__ = ["PromptLearner", "PromptSample", "Prompts", "build_learner"]
 
 
 class PromptLearner(nn.Module):
@@ -25,7 +26,15 @@ class PromptLearner(nn.Module):
         posterior: distribution of the residual; None = no residual (CoOp).
         learn_context: False keeps the context at its initial value.
         prior_std: standard deviation s of the prior of the residual.
+        words: embeddings `(F, D)` of fixed words between context and class name; None = none.
+        deep: prompts besides the context; None = none.
+        per_layer: the R residuals belong to the layers of the text tower that have prompts, not to
+            its tokens.
+        couple_residual: the residual reaches the image tower, too, through the maps that make
+            visual prompts of the text tower's.
     """
+
+    words: Tensor | None
 
     def __init__(
         self,
@@ -34,6 +43,10 @@ class PromptLearner(nn.Module):
         *,
         learn_context: bool = True,
         prior_std: float = 1.0,
+        words: Tensor | None = None,
+        deep: DeepPrompts | None = None,
+        per_layer: bool = False,
+        couple_residual: bool = False,
     ):
         super().__init__()
         context = context.detach().clone().float()  # half precision loses small updates
@@ -41,13 +54,22 @@ class PromptLearner(nn.Module):
             self.ctx = nn.Parameter(context)
         else:
             self.register_buffer("ctx", context)
+        self.register_buffer("words", words, persistent=False)
         self.posterior = posterior
         self.prior_std = prior_std
+        self.deep = deep
+        self.per_layer = per_layer
+        self.couple_residual = couple_residual
 
     @property
     def conditional(self) -> bool:
         """Whether the prompts depend on the image (K = B)."""
         return self.posterior is not None and self.posterior.conditional
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in front of a class name, M + F."""
+        return self.ctx.shape[-2] + (0 if self.words is None else len(self.words))
 
     @property
     def n_dims(self) -> int:
@@ -72,8 +94,11 @@ class PromptLearner(nn.Module):
         *,
         eps: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> PromptSample:
+    ) -> Prompts:
         """Draw L = `n_samples` contexts; one, whatever is asked for, if there is no noise.
+
+        A shared residual is added to every prompt of the text tower, in all its layers; one per
+        token to the prompts at its place in all layers; one per layer to all prompts of the layer.
 
         Args:
             n_samples: L.
@@ -81,13 +106,55 @@ class PromptLearner(nn.Module):
             eps: noise to use instead of drawing it, see `Posterior.noise_shape`.
             generator: source of the noise; None = torch's global one.
         """
+        given = (n_samples, features, eps, generator)
         with torch.autocast(self.ctx.device.type, enabled=False):  # noise and KL stay float32
-            if self.posterior is None:
-                return PromptSample(self.ctx[None, None], self.ctx.new_zeros(1))
-            return self.posterior.sample(
-                self.ctx, n_samples, features,
-                prior_std=self.prior_std, eps=eps, generator=generator,
-            )  # fmt: skip
+            if self.deep is not None:
+                return self._in_layers(self.deep, *given)
+            sample = self._sample(self.ctx, *given)
+            mean = None
+            if self.posterior is not None:
+                mean = (sample.contexts.mean(0) - self.ctx)[:, : self.posterior.shape[0]]
+            return Prompts(self._with_words(sample.contexts), sample.kl, residual=mean)
+
+    def _in_layers(self, deep: DeepPrompts, *given: Any) -> Prompts:
+        """The residual, added to the prompts of all layers."""
+        layers = torch.cat([self.ctx[None], deep.text])[:, None, None]  # (J, 1, 1, M, D)
+        kl, visual, mean = self.ctx.new_zeros(1), None, None
+        if self.posterior is not None:
+            sample = self._sample(self.ctx.new_zeros(self.posterior.shape), *given)
+            residual, kl = sample.contexts, sample.kl  # (L, K, R, D)
+            mean = residual.mean(0)
+            if self.per_layer:  # R = J
+                residual = residual.movedim(2, 0)[:, :, :, None]  # (J, L, K, 1, D)
+            layers = layers + residual  # (J, L, K, M, D)
+            if self.couple_residual:
+                visual = deep.visual_of(layers[0], layers[1:])
+        below = layers[1:] if len(layers) > 1 else None
+        return Prompts(self._with_words(layers[0]), kl, below, visual, mean)
+
+    def visual(self) -> Tensor | None:
+        """Visual prompts without the residual, `(1, 1, J, N, V)`; None if there are none."""
+        if self.deep is None:
+            return None
+        with torch.autocast(self.ctx.device.type, enabled=False):
+            return self.deep.visual_of(self.ctx[None, None], self.deep.text[:, None, None])
+
+    def _sample(
+        self, context: Tensor, n_samples: int, features: Tensor, eps: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> PromptSample:  # fmt: skip
+        if self.posterior is None:
+            return PromptSample(context[None, None], context.new_zeros(1))
+        return self.posterior.sample(
+            context, n_samples, features, prior_std=self.prior_std, eps=eps, generator=generator
+        )
+
+    def _with_words(self, contexts: Tensor) -> Tensor:
+        """Contexts with the fixed words behind them, `(..., M + F, D)`."""
+        if self.words is None:
+            return contexts
+        words = self.words.expand(*contexts.shape[:-2], -1, -1)
+        return torch.cat([contexts, words], -2)
 
 
 def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptLearner:
@@ -97,24 +164,36 @@ def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptL
         ConfigError: another number of tokens than the words have, or more noise than the sampler
             has dimensions.
     """
-    context = _initial_context(clip_model, cfg, n_classes)
+    context, words = _initial_context(clip_model, cfg, n_classes)
+    shape = deep_shape(clip_model, cfg, context)
     return PromptLearner(
         context,
         _posterior(clip_model, cfg, context),
         learn_context=cfg.learn_context,
         prior_std=cfg.prior_std,
+        words=words,
+        deep=DeepPrompts(shape, cfg.learn_context) if shape else None,
+        per_layer=cfg.residual == "per_layer",
+        couple_residual=cfg.couple_residual,
     ).to(context.device)
 
 
-def _initial_context(clip_model: Any, cfg: PromptConfig, n_classes: int) -> Tensor:
-    """Context `(M, D)`, or `(C, M, D)` if class-specific: words, or N(0, 0.02^2) as in CoOp."""
+def _initial_context(
+    clip_model: Any, cfg: PromptConfig, n_classes: int
+) -> tuple[Tensor, Tensor | None]:
+    """Context `(M, D)`, or `(C, M, D)` if class-specific, and the fixed words `(F, D)` behind it.
+
+    The context is words, or N(0, 0.02^2) as in CoOp.
+    """
     weight = clip_model.token_embedding.weight
     if problems := _token_problems(clip_model, cfg):
         raise ConfigError(problems)
     if cfg.templates:
-        return embed_words(clip_model, cfg.templates[0])
+        embedded = embed_words(clip_model, cfg.templates[0])
+        n_ctx = (cfg.keep_words and cfg.n_ctx) or len(embedded)
+        return embedded[:n_ctx], embedded[n_ctx:] if n_ctx < len(embedded) else None
     shape = (n_classes,) if cfg.class_specific else ()
-    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device)
+    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device), None
 
 
 def _token_problems(clip_model: Any, cfg: PromptConfig) -> list[str]:
@@ -123,6 +202,8 @@ def _token_problems(clip_model: Any, cfg: PromptConfig) -> list[str]:
     if len(set(counts)) > 1:
         return [f"CTX_INIT {cfg.ctx_init!r} has templates of {counts} tokens; give equally many"]
     if cfg.n_ctx is None or not counts or cfg.n_ctx == counts[0]:
+        return []
+    if cfg.keep_words and cfg.n_ctx < counts[0]:
         return []
     return [
         f"N_CTX is {cfg.n_ctx} but CTX_INIT {cfg.ctx_init!r} has {counts[0]} tokens (a word may be "
@@ -133,9 +214,10 @@ def _token_problems(clip_model: Any, cfg: PromptConfig) -> list[str]:
 def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:
     if not cfg.posterior:
         return None
-    anchors = [embed_words(clip_model, words) - context for words in cfg.templates]
+    embedded = [embed_words(clip_model, words) for words in cfg.templates]
+    anchors = [words[: len(context)] - context for words in embedded]
     spec = PosteriorSpec(
-        rows=context.shape[0] if cfg.residual == "per_token" else 1,
+        rows={"shared": 1, "per_token": context.shape[0], "per_layer": cfg.depth}[cfg.residual],
         width=context.shape[1],
         feature_width=clip_model.text_projection.shape[1] if cfg.conditional else 0,
         logvar_init=cfg.logvar_init,

@@ -5,7 +5,7 @@
 #   DATA     folder of the data sets             data
 #   OUTPUT   folder of the results               output
 #            (both defaults lie in this repository; a relative path starts where you are)
-#   TRAINER  VPT, VPT_CoCoOp, CoOp or CoCoOp     VPT
+#   TRAINER  a folder of configs/trainers        VPT
 #   CFG      a name in configs/trainers/TRAINER, or the path of a YAML file (the folder of the
 #            results is called like the file)    the authors' for ViT-B/16, see configs/recipes.yaml
 #   SHOTS    images per class, "all" for all     16

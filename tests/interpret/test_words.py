@@ -97,9 +97,9 @@ def test_texts_before_and_after():
     x = features(model)
     found = class_texts(model, x, NAMES)
     assert found.template == "an odd text {}."
-    before = zero_shot(model.towers, NAMES, ["an odd text {}."]).texts(x)[0, 0]
+    before = zero_shot(model.towers, NAMES, ["an odd text {}."]).text(x)[0, 0]
     torch.testing.assert_close(found.before, before @ before.T)
-    mean = torch.nn.functional.normalize(model.predictor().texts(x).mean((0, 1)), dim=-1)
+    mean = torch.nn.functional.normalize(model.predictor().text(x).mean((0, 1)), dim=-1)
     torch.testing.assert_close(found.after, mean @ mean.T)
     for i, neighbour in enumerate(neighbours(found.after)):
         others = [(found.after[i, j].item(), j) for j in range(3) if j != i]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
 
 import trainers.baselines  # noqa: F401 - registers all trainers
 from varprompt.config import PromptConfig
@@ -12,13 +13,18 @@ from varprompt.errors import ConfigError
 from varprompt.settings.merge import merge_file, merge_pairs
 from varprompt.settings.nodes import extend_cfg, prompt_config, without_effect
 
-TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2")
+LEARNERS = (  # whose nodes are there only if they are registered
+    "KgCoOp", "MaPLe", "IVLP", "PromptSRC", "VPT_KgCoOp", "VPT_MaPLe", "VPT_PromptSRC",
+)  # fmt: skip
+TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "CoCoOp", "ZeroshotCLIP", "ZeroshotCLIP2", *LEARNERS)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def make(*pairs):
     cfg = get_cfg_default()
     extend_cfg(cfg)
+    for name in LEARNERS:
+        TRAINER_REGISTRY.get(name).extend_cfg(cfg)
     merge_pairs(cfg, pairs)
     return cfg
 
@@ -193,6 +199,10 @@ def test_every_trainer_file_is_valid(file):
     assert tuple(cfg.INPUT.SIZE) == (size, size)
     if "_ctxv1" in file.stem:
         assert config.ctx_init == "a photo of a"
+    if file.stem != "embedded" and "c2_ep" in file.stem:  # of deep prompts
+        shape = (config.depth, config.visual_depth, config.n_ctx)
+        depth = 3 if "cross_datasets" in file.stem else 9
+        assert shape == (depth, depth, 2 if "2ctx" in file.stem else 4)
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("datasets/*.yaml")), ids=lambda f: f.stem)

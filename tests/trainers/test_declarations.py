@@ -106,15 +106,15 @@ def test_nodes_in_a_file_that_nobody_here_knows(pictures, tmp_path, capsys):
     """A file of a CoOp-style repository may have options of its own trainers."""
     file = tmp_path / "x.yaml"
     file.write_text(
-        "TRAINER:\n  PROMPTSRC:\n    N_CTX_VISION: 4\n    W: [0.5, {}]\n  COOP:\n    Q: 1\n"
+        "TRAINER:\n  PROVP:\n    N_CTX_VISION: 4\n    W: [0.5, {}]\n  COOP:\n    Q: 1\n"
     )
     arguments = command(pictures, tmp_path / "out", "--config-file", file, OPTIM__MAX_EPOCH=0)
     assert train.main(arguments) == 2
     err = capsys.readouterr().err
-    assert "TRAINER.PROMPTSRC.W is [0.5, {}] (in " in err
+    assert "TRAINER.PROVP.W is [0.5, {}] (in " in err
     assert "TRAINER.COOP.Q is not a configuration key" in err
-    file.write_text("TRAINER:\n  PROMPTSRC:\n    N_CTX_VISION: 4\n    DEEP: {W: [1, 2]}\n")
-    assert train.main([*arguments, "TRAINER.PROMPTSRC.N_CTX_VISION", "8"]) == 0
-    assert "TRAINER.PROMPTSRC.N_CTX_VISION has no effect on VPT" in capsys.readouterr().out
+    file.write_text("TRAINER:\n  PROVP:\n    N_CTX_VISION: 4\n    DEEP: {W: [1, 2]}\n")
+    assert train.main([*arguments, "TRAINER.PROVP.N_CTX_VISION", "8"]) == 0
+    assert "TRAINER.PROVP.N_CTX_VISION has no effect on VPT" in capsys.readouterr().out
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert "N_CTX_VISION: 8" in results["config"]

@@ -113,7 +113,7 @@ class Learned:
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Unit-norm features `(B, E)` of transformed images `(B, 3, H, W)` from any device."""
-        return self.model.towers.encode_image(images.to(self.device, non_blocking=True))
+        return self.model.encode_test_image(images.to(self.device, non_blocking=True))
 
     def encode(self, images: Any, n_workers: int = 0, progress: bool = True) -> Tensor:
         """Features `(N, E)` on the CPU of images in any form.

@@ -41,9 +41,15 @@ def texts_of(model: PromptedCLIP, what: str) -> Texts:
     """The texts of a model whose prompts do not depend on the image.
 
     Raises:
-        ConfigError: they do; `what` is the file that was asked for.
+        ConfigError: they do, or the image tower has learned prompts, too; `what` is the file that
+            was asked for.
     """
     learner = model.prompt_learner
+    if model.config.has_visual:
+        raise ConfigError(
+            f"{what} cannot be written: this model has learned prompts in its image tower (MaPLe, "
+            "IVLP, PromptSRC), and only the plain tower can be exported"
+        )
     if learner.conditional:
         raise ConfigError(
             f"{what} cannot be written: the prompts of this model depend on the image, so every "
@@ -53,7 +59,7 @@ def texts_of(model: PromptedCLIP, what: str) -> Texts:
     redrawn = model.config.test_seed == FRESH_NOISE
     predictor = model.predictor(seed=0 if redrawn else None)
     nothing = learner.ctx.new_zeros(1, model.towers.clip.text_projection.shape[1])
-    return Texts(predictor.texts(nothing)[:, 0].float(), model.scale, redrawn)
+    return Texts(predictor.text(nothing)[:, 0].float(), model.scale, redrawn)
 
 
 class ImageClassifier(nn.Module):

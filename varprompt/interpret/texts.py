@@ -56,8 +56,8 @@ def class_texts(
     words = model.config.templates
     template = f"{words[0].translate(_BRACES)} {{}}." if words else _TEMPLATE
     plain = zero_shot(model.towers, classnames, [template], texts)
-    before = plain.texts(features)[0, 0]  # (C, E)
-    after = F.normalize(model.predictor(seed=0).texts(features).mean((0, 1)), dim=-1)
+    before = plain.text(features)[0, 0]  # (C, E)
+    after = F.normalize(model.predictor(seed=0).text(features).mean((0, 1)), dim=-1)
     return ClassTexts(before @ before.T, after @ after.T, template)
 
 

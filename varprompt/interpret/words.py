@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import PromptedCLIP
+from ..posteriors import Marginals
 
 METRICS = ("euclidean", "cosine")
 _SAMPLE = 1000  # words that the usual distance between words is taken from
@@ -61,6 +62,8 @@ def contexts_of(
         still = rows.new_zeros(rows.shape[:2])
         return [Context(*row) for row in zip(names, rows, still, still, strict=True)]
     found = learner.posterior.marginals(features)
+    if learner.per_layer:  # what is in front of deeper layers are no words
+        found = Marginals(found.mean[:, :, :1], found.std[:, :, :1])
     vectors = context + found.mean  # (G, K, M, D)
     centres = vectors.mean(1)
     # a residual for all tokens moves each of them by as much

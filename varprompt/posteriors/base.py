@@ -71,6 +71,7 @@ class Posterior(nn.Module):
         sampler: a name in `varprompt.ops.SAMPLERS`, how noise is drawn.
         conditional_options: values of `conditional` that the family can be built for.
         kl_is_exact: whether `kl` is a closed form; the one of this class is a Monte Carlo estimate.
+        prior_is_normal: whether the prior is N(0, s^2 I), so that its mean can be moved.
         unread: fields of `PromptConfig` that the family does not read: whoever sets one is told.
     """
 
@@ -78,6 +79,7 @@ class Posterior(nn.Module):
     sampler: str = "gaussian"
     conditional_options: tuple[bool, ...] = (False, True)
     kl_is_exact: bool = False
+    prior_is_normal: bool = True
     unread: tuple[str, ...] = ("rank",)
 
     def __init__(

@@ -15,6 +15,7 @@ class MetaNet(Posterior):
 
     conditional_options = (True,)
     kl_is_exact = True
+    prior_is_normal = False
 
     def __init__(self, rows: int, width: int, feature_width: int, logvar_init: float | None = None):
         super().__init__(1, width, feature_width)

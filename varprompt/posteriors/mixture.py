@@ -40,6 +40,7 @@ class MixturePosterior(Posterior):
     """
 
     conditional_options = (False,)
+    prior_is_normal = False
     anchors: Tensor
 
     def __init__(

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..files import remove_unfinished, write_atomic
 
 MODEL_FOLDER = "prompt_learner"
+OTHER_MODEL_FOLDERS = ("MultiModalPromptLearner", "VLPromptLearner")  # MaPLe's, PromptSRC's
 RESUME, RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 RESULTS, INVENTORY = "results.json", "identity.json"
 CALIBRATION = "calibration.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import files
 from ..errors import CheckpointError
-from .folder import MODEL_FOLDER, RESUME, RESUME_BEFORE
+from .folder import MODEL_FOLDER, OTHER_MODEL_FOLDERS, RESUME, RESUME_BEFORE
 
 _PAUSES = (0.1, 1.0)  # seconds before a file that could not be read is tried again
 _BEST = "model-best.pth.tar"
@@ -128,10 +128,14 @@ class _Damaged(CheckpointError):
 def model_file(run: str | os.PathLike, epoch: int | None = None) -> Path:
     """The model of `epoch` in a run's folder; without `epoch` the best, else the last.
 
+    Runs of MaPLe, PromptSRC and IVLP keep it in a folder of another name.
+
     Raises:
         CheckpointError: there is none.
     """
+    others = [Path(run, name) for name in OTHER_MODEL_FOLDERS if Path(run, name).is_dir()]
     folder = Path(run, MODEL_FOLDER)
+    folder = others[0] if others and not folder.is_dir() else folder
     numbered = {
         int(p.name.rpartition("-")[2]): p
         for p in folder.glob("model.pth.tar-*")

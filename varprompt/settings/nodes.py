@@ -13,9 +13,26 @@ from ..errors import ConfigError
 from ..posteriors import POSTERIORS
 from .limits import limit_problems
 from .option import DASSL, Option, leaves, node_options, value_of
-from .options import CLASS_TOKEN, CONTEXT, FOR_ALL, OPTIONS, UNREAD, VARIATIONAL
+from .options import (
+    AVERAGE,
+    CLASS_TOKEN,
+    CONDITIONAL,
+    CONTEXT,
+    COUPLE_RESIDUAL,
+    COUPLED,
+    FOR_ALL,
+    INDEPENDENT,
+    OPTIONS,
+    PROMPTS,
+    UNREAD,
+    VARIATIONAL,
+    WEIGHTS,
+)
 
-_FIELDS = {name: option.field for name, option in (CONTEXT | CLASS_TOKEN | VARIATIONAL).items()}
+_OF_PROMPT = (
+    CONTEXT | CLASS_TOKEN | VARIATIONAL | COUPLED | INDEPENDENT | CONDITIONAL | COUPLE_RESIDUAL
+)
+_FIELDS = {name: option.field for name, option in _OF_PROMPT.items()}
 
 
 class Declaration(Protocol):
@@ -23,9 +40,11 @@ class Declaration(Protocol):
 
     node: ClassVar[str]
     prompt: ClassVar[str]
-    conditional: ClassVar[bool]
+    conditional: ClassVar[bool | None]
     variational: ClassVar[bool]
     posterior: ClassVar[str]
+    regularisers: ClassVar[Mapping[str, str | float]]
+    averages: ClassVar[bool]
     also_reads: ClassVar[tuple[str, ...]]
 
 
@@ -41,10 +60,19 @@ def add_node(cfg: CfgNode, trainer: type[Declaration]) -> None:
     """Add the node of a trainer, with the options of what it declares; what is there is kept."""
     if not trainer.node:
         return  # it is refused if anybody asks for it
-    options = CONTEXT if trainer.prompt else {}
-    options = options | (VARIATIONAL if trainer.variational else {})
-    rows = node_options(trainer.node, options)
+    rows = node_options(trainer.node, _options(trainer))
     _add(cfg, {key: OPTIONS.get(key, option) for key, option in rows.items()})
+
+
+def _options(trainer: type[Declaration]) -> dict[str, Option]:
+    """The options of a trainer's node, by what it declares."""
+    options = dict(PROMPTS[trainer.prompt])
+    if trainer.variational:
+        options |= VARIATIONAL | (CONDITIONAL if trainer.conditional is None else {})
+        options |= COUPLE_RESIDUAL if trainer.prompt == "coupled" else {}
+    weights = [name for name in trainer.regularisers.values() if isinstance(name, str)]
+    options |= {name: WEIGHTS[name] for name in weights}
+    return options | (AVERAGE if trainer.averages else {})
 
 
 def default_tree() -> CfgNode:
@@ -92,17 +120,38 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
     keys = _keys(cfg, trainer)
     values = {field: value_of(cfg, key) for field, key in keys.items()}
     values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
-    if values["ctx_init"] and (not trainer.variational or values.get("n_ctx") == 0):
-        values["n_ctx"] = None  # as in CoOp, where words decide
+    deep = trainer.prompt in ("coupled", "independent")
+    words_decide = not deep and (not trainer.variational or values.get("n_ctx") == 0)
+    if values["ctx_init"] and words_decide:
+        values["n_ctx"] = None  # as in CoOp
     values.setdefault("posterior", trainer.posterior)
-    values["conditional"] = trainer.conditional
-    names = keys | {"conditional": f"{trainer.__name__}.conditional"}
+    if "conditional" not in keys:
+        values["conditional"] = bool(trainer.conditional)
+    values |= {"keep_words": deep, "coupled": trainer.prompt == "coupled"}
+    names = {"conditional": f"{trainer.__name__}.conditional"} | keys
     problems = limit_problems(cfg) + PromptConfig.problems(values, names)
+    problems += _other_problems(cfg, trainer)
     if trainer.variational and not values["posterior"]:
         check_choice("", POSTERIORS, keys["posterior"], problems)
     if problems:
         raise ConfigError(problems)
     return PromptConfig(**values)
+
+
+def _other_problems(cfg: CfgNode, trainer: type[Declaration]) -> list[str]:
+    """What is wrong with a trainer's options that are not of the prompt."""
+    problems: list[str] = []
+    for key, option in node_options(trainer.node, _options(trainer)).items():
+        if not option.field:
+            option.check(value_of(cfg, key), key, problems)
+    return problems
+
+
+def weights_of(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, float]:
+    """The weight of each of a trainer's regularisers."""
+    node = cfg.TRAINER[_node_name(trainer)]
+    weights = trainer.regularisers.items()
+    return {name: float(node[w] if isinstance(w, str) else w) for name, w in weights}
 
 
 def learns(trainer: type[Declaration] | str) -> bool:

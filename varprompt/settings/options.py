@@ -33,6 +33,27 @@ CONTEXT = {
     ),
     "PREC": Option("fp16", "number format of the towers: fp32, fp16, amp, bf16", field="precision"),
 }
+COUPLED = {  # MaPLe's
+    **CONTEXT,
+    "N_CTX": Option(2, "number of prompts in a layer, of either tower", field="n_ctx"),
+    "PROMPT_DEPTH": Option(9, "layers of both towers with prompts of their own", field="depth"),
+}
+INDEPENDENT = {  # of IVLP and PromptSRC
+    "N_CTX_TEXT": Option(4, "number of prompts in a layer of the text tower", field="n_ctx"),
+    "N_CTX_VISION": Option(
+        4, "number of prompts in a layer of the image tower", field="n_ctx_visual"
+    ),
+    "CTX_INIT": CONTEXT["CTX_INIT"],
+    "PREC": CONTEXT["PREC"],
+    "PROMPT_DEPTH_VISION": Option(
+        9, "layers of the image tower with prompts of their own, 0 = none", field="depth_visual"
+    ),
+    "PROMPT_DEPTH_TEXT": Option(
+        9, "layers of the text tower with prompts of their own", field="depth"
+    ),
+}
+PROMPTS = {"": {}, "context": CONTEXT, "coupled": COUPLED, "independent": INDEPENDENT}
+"""What a trainer may learn -> the options of that."""
 CLASS_TOKEN = {
     "CSC": Option(False, "a context of its own for each class", field="class_specific"),
     "CLASS_TOKEN_POSITION": Option(
@@ -70,13 +91,40 @@ VARIATIONAL = {
         "CTX_INIT, separated by |, with RESIDUAL per_token", field="posterior",
     ),
     "RANK": Option(4, "columns of the factor of posterior low_rank", field="rank"),
-    "RESIDUAL": Option("shared", "one residual for all context tokens, or one per token",
+    "RESIDUAL": Option("shared", "one residual for all prompts, one per_token, or one per_layer",
                        field="residual"),
     "LEARN_CONTEXT": Option(
         True, "False keeps the context at the words: only the posterior is learned",
         field="learn_context",
     ),
 }  # fmt: skip
+CONDITIONAL = {
+    "CONDITIONAL": Option(False, "the posterior depends on the image", field="conditional"),
+    "PRIOR_MEAN": Option(
+        "zero", "of the prior: zero, or class_words, those of an image's class", field="prior_mean"
+    ),
+}
+COUPLE_RESIDUAL = {
+    "COUPLE_RESIDUAL": Option(
+        False, "the residual reaches the image tower, too, which then runs for every sample",
+        field="couple_residual",
+    )
+}  # fmt: skip
+WEIGHTS = {  # of terms of the loss
+    "W": Option(8.0, "weight of the distance from hand-written prompts", least=0, most=1e6),
+    "TEXT_LOSS_WEIGHT": Option(
+        25.0, "weight of the distance of text features from the frozen ones", least=0, most=1e6
+    ),
+    "IMAGE_LOSS_WEIGHT": Option(
+        10.0, "weight of the distance of image features from the frozen ones", least=0, most=1e6
+    ),
+}
+AVERAGE = {
+    "GPA_MEAN": Option(15.0, "epoch that weighs most in the average", least=-1e6, most=1e6),
+    "GPA_STD": Option(
+        1.0, "epochs that weigh much, a standard deviation; 0 = no average", least=0, most=1e6
+    ),
+}
 FOR_ALL = {  # read by every trainer, as each has a text tower; kept under its old name
     "TRAINER.VPT.MEM_BUDGET": Option(
         0, "bytes for text activations, 0 = half of the free memory", field="mem_budget",

@@ -57,18 +57,19 @@ def _value(text: str) -> Any:
     return int(text) if text.isdecimal() else text
 
 
-def default_config(trainer: str, dataset: str, fewshot: bool, shots: str) -> str:
+def default_config(trainer: str, dataset: str, protocol: str, shots: str) -> str:
     """Name of the config in configs/trainers/`trainer` that the trainer's authors used.
 
     Args:
-        trainer: VPT, VPT_CoCoOp, CoOp, CoCoOp.
+        trainer: such as VPT or MaPLe.
         dataset: what is trained on.
-        fewshot: the few-shot protocol of CoOp; else those of CoCoOp.
+        protocol: "fewshot" of CoOp, "base2new" or "xd" of CoCoOp.
         shots: images a class.
     """
     if trainer != "CoOp":
-        return recipes()["default_config"]
-    table = recipes()["coop_fewshot" if fewshot else "coop"]
+        own = recipes().get(f"default_configs_{protocol}", {}).get(trainer)
+        return own or recipes()["default_configs"].get(trainer) or recipes()["default_config"]
+    table = recipes()["coop_fewshot" if protocol == "fewshot" else "coop"]
     return table.get(dataset) or table.get(f"shots_{shots}") or table["other"]
 
 

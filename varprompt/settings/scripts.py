@@ -101,7 +101,7 @@ class _Learner:
             self.user.wrong(f"TRAINER {self.trainer} is not trained: use scripts/vpt/zeroshot.sh")
             return "", ""
         value = self.user.get("CFG") or default_config(
-            self.trainer, self.source, self.protocol == "fewshot", self.shots
+            self.trainer, self.source, self.protocol, self.shots
         )
         folders = (configs_folder() / "trainers").iterdir()
         known = sorted(path.name for path in folders if path.is_dir())
