@@ -13,15 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from varprompt.config import PromptConfig
+from varprompt.cost import SIZES
 from varprompt.model import PromptedCLIP
 from varprompt.towers.load import clip_module
 
-# (E, image side, image layers, image width, patch), (text width, heads, layers) of OpenAI's models
+# Sizes of towers as in varprompt/cost.py
 BACKBONES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
-    "ViT-B/16": ((512, 224, 12, 768, 16), (512, 8, 12)),
-    "ViT-B/32": ((512, 224, 12, 768, 32), (512, 8, 12)),
-    "RN50": ((1024, 224, (3, 4, 6, 3), 64, None), (512, 8, 12)),
-    "ViT-L/14": ((768, 224, 24, 1024, 14), (768, 12, 12)),
+    **SIZES,
     "tiny": ((32, 32, 2, 64, 16), (64, 2, 2)),  # for what must be small, of no real model
 }
 _NOISE: dict[str, Any] = {"posterior": "gaussian", "kl_weight": 0.001, "kl_reduction": "mean"}

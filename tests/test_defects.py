@@ -170,4 +170,4 @@ def test_systems_that_do_not_say_which_cpus_are_ours(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     for found, n_cpus in ((None, 1), (3, 3)):
         monkeypatch.setattr("os.cpu_count", lambda found=found: found)
-        assert data._n_cpus() == n_cpus
+        assert data.n_cpus() == n_cpus

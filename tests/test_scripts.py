@@ -38,12 +38,6 @@ STUB = r"""#!/bin/bash
 for word in ${STUB_FAILS-}; do
     if [[ " $* " == *" $word "* ]]; then exit "${STUB_STATUS:-1}"; fi
 done
-if [[ -n ${STUB_TRAINS-} && " $* " != *" --eval-only "* ]]; then
-    all="$*"
-    folder=${all#*--output-dir }
-    folder=${folder%% *}/prompt_learner
-    mkdir -p "$folder" && touch "$folder/model.pth.tar-10"
-fi
 """
 
 
@@ -412,37 +406,21 @@ def test_runs_of_a_whole_table(script, runs, tmp_path):
     assert all(not step.needs or step.needs in [s.words for s in steps] for step in steps)
 
 
-@pytest.mark.parametrize(
-    "script, runs",
-    [("base2new_all.sh", 4), ("xd_all.sh", 3), ("fewshot_all.sh", 10), ("zeroshot_all.sh", 6)],
-)
-def test_whole_table(shell, script, runs):
-    few = {"DATASETS": "dtd eurosat", "SEEDS": "2"}
-    result = shell(f"vpt/{script}", "OPTIM.LR", "0.1", STUB_TRAINS="1", **few)
-    assert result.returncode == 0
-    assert len(shell.calls) == len({tuple(call) for call in shell.calls}) == runs
-    assert all(call[-2:] == ["OPTIM.LR", "0.1"] for call in shell.calls)
+@pytest.mark.parametrize("script", TABLES)
+def test_whole_table_is_a_sweep(shell, script):
+    few = {"DATASETS": "dtd eurosat", "SEEDS": "2", "SWEEP": "--jobs 2", "GPU": "1"}
+    result = shell(f"vpt/{script}", "OPTIM.LR", "0.1", **few)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    table = script.removesuffix("_all.sh").replace("xd", "cross")
+    sweep = [f"{shell.root}/sweep.py", table, "--jobs", "2", "OPTIM.LR", "0.1"]
+    assert shell.calls == [sweep]
+    assert shell.seen["gpu"] == "1" and shell.seen["cwd"] == str(shell.folder)
 
 
-def test_whole_table_goes_on_after_a_failure_and_lists_it(shell):
-    fails = {"STUB_FAILS": "configs/datasets/dtd.yaml"}
-    fails["STUB_TRAINS"] = "1"
-    result = shell("vpt/base2new_all.sh", DATASETS="dtd eurosat", SEEDS="1 2", **fails)
-    assert result.returncode == 1
-    assert len(shell.calls) == 2 + 4
-    assert result.stderr.endswith(
-        "Failed or not run (4):\n"
-        "    base2new_train.sh dtd 1\n"
-        "    base2new_test.sh dtd 1 (not run: training failed)\n"
-        "    base2new_train.sh dtd 2\n"
-        "    base2new_test.sh dtd 2 (not run: training failed)\n"
-    )
-
-
-def test_interrupted_run_stops_the_whole_table(shell):
-    fails = {"STUB_FAILS": "configs/datasets/dtd.yaml", "STUB_STATUS": "75"}
-    assert shell("vpt/fewshot_all.sh", DATASETS="dtd eurosat", **fails).returncode == 75
-    assert len(shell.calls) == 1
+@pytest.mark.parametrize("status", ["1", "75"])
+def test_whole_table_ends_as_the_sweep_does(shell, status):
+    fails = {"STUB_FAILS": "fewshot", "STUB_STATUS": status}
+    assert shell("vpt/fewshot_all.sh", DATASETS="dtd", **fails).returncode == int(status)
 
 
 # ---------------------------------------------------------------- commands of the README

@@ -113,17 +113,18 @@ class PromptTrainer(TestedTrainer):
         super().after_epoch()
         self.save_resume_state(self.epoch + 1, 0)
         self.stop.deferred = False  # nothing is lost if the run ends before the next epoch
-        if self.stop:
+        if self.ranks.any(bool(self.stop)):
             self.leave(self.epoch + 1, 0)
 
     def _after_step(self, done: int) -> None:
         """Save the state after `done` batches if it is due or a signal has arrived."""
         every = self.cfg.TRAIN.CHECKPOINT_STEPS
         due = every and (self.epoch * self.num_batches + done) % every == 0
-        if done < self.num_batches and (due or self.stop):
+        stop = self.ranks.any(bool(self.stop))  # a signal comes to each at another step
+        if done < self.num_batches and (due or stop):
             self.take_step.check()
             self.save_resume_state(self.epoch, done)
-            if self.stop:
+            if stop:
                 self.leave(self.epoch, done)
 
     def leave(self, epoch: int, batch: int) -> None:
@@ -140,7 +141,7 @@ class PromptTrainer(TestedTrainer):
         if "features" in batch:
             features = batch["features"].to(self.device, non_blocking=True)
         else:
-            features = self.encode_image(batch["img"])
+            features = self.ranks.rows(self.encode_image, batch["img"])
         return features, batch["label"].to(self.device, non_blocking=True)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from varprompt.images.feature_cache import FeatureCache
 from varprompt.images.loaders import EpochBatches, only_deterministic, seeded_loader
 from varprompt.model import Predictor, PromptedCLIP
 from varprompt.prompt_texts import PromptTexts
+from varprompt.ranks import ranks
 from varprompt.run.evaluate import Evaluator
 from varprompt.run.guard import GuardedStep, StepRecord
 from varprompt.run.run import Run
@@ -30,6 +31,7 @@ from varprompt.settings.nodes import add_node, prompt_config, weights_of, withou
 from varprompt.towers.build import digest
 from varprompt.towers.forms import remarks
 from varprompt.towers.load import load_clip
+from varprompt.towers.spread import SpreadTextEncoder
 
 from .data import check_input, data_manager, prompt_texts
 from .guidance import Guidance
@@ -104,7 +106,9 @@ class BuiltTrainer(TrainerX):
         cuda = torch.cuda.is_available()
         if self.cfg.USE_CUDA and not cuda and torch.backends.mps.is_available():
             self.device = torch.device("mps")  # the GPU of a Mac, which Dassl does not look for
-        self.dm = data_manager(self.cfg, self.note, self.held_out)
+        self.ranks = ranks()
+        with self.ranks.first_ahead():  # it makes what is made on first use
+            self.dm = data_manager(self.cfg, self.note, self.held_out)
         self.val_loader, self.test_loader = self.dm.val_loader, self.dm.test_loader
         self.num_classes, self.lab2cname = self.dm.num_classes, self.dm.lab2cname
         self.seed = self.cfg.SEED if self.cfg.SEED >= 0 else torch.initial_seed() % 2**31
@@ -116,8 +120,9 @@ class BuiltTrainer(TrainerX):
         self.batches = cast(EpochBatches, self.train_loader_x.batch_sampler)
         self.hasher = ContentHasher(self.note)
         self.feature_cache = FeatureCache(self.cfg.TEST.CACHE_SIZE_GB * 1e9, self.note, self.hasher)
-        self.run = Run(self.output_dir, self.cfg.dump(), difference, self.note)
-        self.store = RunStore(self.output_dir, self.note)
+        writes = self.ranks.first
+        self.run = Run(self.output_dir, self.cfg.dump(), difference, self.note, writes)
+        self.store = RunStore(self.output_dir, self.note, writes)
 
     def load_clip(self) -> Any:
         """The CLIP of the configuration, on the device.
@@ -145,6 +150,9 @@ class BuiltTrainer(TrainerX):
         self.towers = self.model.towers
         if cfg.TRAIN.COMPILE:
             self.towers.encode_text.compile()
+        if self.ranks.size > 1:
+            spread = SpreadTextEncoder(self.towers.encode_text, self.ranks)
+            self.towers.encode_text = spread  # type: ignore[assignment]  # called the same
         learner = self.model.prompt_learner
         words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
         self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
@@ -238,5 +246,6 @@ class BuiltTrainer(TrainerX):
         raise NotImplementedError
 
     def note(self, text: str) -> None:
-        """A line of the log."""
-        print(text, flush=True)  # noqa: T201
+        """A line of the log, which the first process keeps."""
+        if not hasattr(self, "ranks") or self.ranks.first:
+            print(text, flush=True)  # noqa: T201

@@ -102,7 +102,7 @@ def _temperature(trainer: PromptTrainer) -> KeptTemperature:
     fitted = KeptTemperature(
         found.value, found.n_samples, images.origin, len(images.labels), trainer.model_digest()
     )
-    if trainer.mode == TRAIN:
+    if trainer.mode == TRAIN and trainer.ranks.first:
         fitted.write(trainer.output_dir)
     return fitted
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from dassl.data import DataManager
 
 from varprompt.errors import ConfigError
 from varprompt.images.content import ContentHasher
+from varprompt.images.loaders import n_cpus
 from varprompt.images.read import ImageItems
 from varprompt.prompt_texts import PromptTexts, read_prompts
 from varprompt.towers.adapt import AdaptedCLIP
@@ -31,7 +31,7 @@ def data_manager(cfg: Any, note: Callable[[str], None], held_out: Collection[int
     """
     wanted, cfg = cfg.DATALOADER.NUM_WORKERS, cfg.clone()
     cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = min(wanted, _n_cpus())
+    cfg.DATALOADER.NUM_WORKERS = min(wanted, n_cpus())
     if cfg.DATALOADER.NUM_WORKERS < wanted:
         note(f"{cfg.DATALOADER.NUM_WORKERS} data loader workers, one for each CPU")
 
@@ -90,13 +90,6 @@ def check_input(cfg: Any, model: Any, note: Callable[[str], None]) -> None:
 
 def _instead(key: str, value: tuple[float, ...]) -> str:
     return f': give {key} "{value}"'
-
-
-def _n_cpus() -> int:
-    """Those that this process may use; all where the system does not tell (macOS, Windows)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prompt_texts(cfg: Any, classnames: Sequence[str]) -> PromptTexts | None:

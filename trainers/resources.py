@@ -1,7 +1,9 @@
-"""Threads and memory budget: recorded, and used again by a run that goes on."""
+"""Threads and memory: recorded; threads and budget are used again by a run that goes on."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,3 +54,20 @@ class Resources:
                 f"Memory budget {budget:,} bytes as in the run's beginning, not {self.mem_budget:,}"
             )
             text_encoder.mem_budget = budget
+
+
+def most_memory(device: torch.device) -> dict[str, int]:
+    """Bytes that this process has had at most, by what a sweep calls them; {} where nobody tells.
+
+    On a GPU what torch reserved, beside all that it has: a context takes some hundred MB more.
+    """
+    found = {}
+    if device.type == "cuda":
+        found["peak_gpu_bytes"] = torch.cuda.max_memory_reserved(device)
+        found["gpu_bytes"] = torch.cuda.get_device_properties(device).total_memory
+    with contextlib.suppress(ImportError):  # on Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1 << 10
+        found["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return found

@@ -75,7 +75,9 @@ class SavedTrainer(BuiltTrainer):
     ) -> None:
         """Write ``model.pth.tar-<epoch + 1>``, or the best model, and note its name."""
         state = self.state(epoch + 1, val_result=val_result)
-        RunStore(directory, self.note).save_model(state, model_name or f"model.pth.tar-{epoch + 1}")
+        store = RunStore(directory, self.note, self.ranks.first)
+        store.save_model(state, model_name or f"model.pth.tar-{epoch + 1}")
+        self.ranks.any(False)  # the others read it only when it is there
 
     def save_resume_state(self, epoch: int, batch: int) -> None:
         """Write the state of the run, keeping the one before."""

@@ -23,6 +23,7 @@ from varprompt.run.store import file_sha256, model_file
 from .calibration import calibrated
 from .data import selected_on
 from .identity import identify
+from .resources import most_memory
 from .saved import SavedTrainer
 
 
@@ -120,6 +121,8 @@ class TestedTrainer(SavedTrainer):
             self.dm.dataset.classnames, tally.labels, average_samples(tally.samples),
             **vars(tally.parts),
         )  # fmt: skip
+        if not self.ranks.first:
+            return None
         name = write_predictions(self.output_dir, kind, table)
         self.note(f"Predictions of {len(table)} images: {Path(self.output_dir, name)}")
         return name
@@ -136,6 +139,11 @@ class TestedTrainer(SavedTrainer):
             return now
         then = self.identity
         return replace(now, images={**now.images, **then.images}, files=then.files)
+
+    def init_writer(self, log_dir: str) -> None:
+        """TensorBoard's file, which only the first process writes."""
+        if self.ranks.first:
+            super().init_writer(log_dir)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """For TensorBoard, whose full disk is no reason to lose a run."""
@@ -158,6 +166,6 @@ class TestedTrainer(SavedTrainer):
             "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
             "checkpoint_sha256": self.checkpoint_sha256,
             "selected_on": selected_on(cfg, data, self.hasher) if self.mode == TRAIN else None,
-            "resources": self.resources.record(),
+            "resources": self.resources.record() | most_memory(self.device),
             "config": cfg.dump(),
         }

@@ -21,6 +21,8 @@ COMMANDS = {
     "predict": ("varprompt.predict.command", "what is on images, and how sure that is"),
     "export": ("varprompt.export.command", "a model as ONNX, as a matrix, as a torch program"),
     "interpret": ("varprompt.interpret.command", "the words nearest to what was learned"),
+    "sweep": ("varprompt.sweep.command", "whole tables and grids, on GPUs, cores, Ray or SLURM"),
+    "cost": ("varprompt.cost", "does a training fit a GPU, and how long does it take"),
     "report": ("varprompt.report.command", "tables and figures from a folder of results"),
     "fetch": ("varprompt.datasets.fetching", "get data sets from the network, where that can be"),
     "check": ("varprompt.datasets.inspection", "which data sets are there, complete, readable"),

@@ -9,8 +9,11 @@ python train.py --root DATA --trainer VPT --seed 1 \
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .console import EXIT_BAD_INPUT
@@ -19,7 +22,9 @@ from .settings.command import check_command, parser, setup_cfg
 from .settings.plugins import load_plugins, share_packages
 
 if TYPE_CHECKING:
+    from .ranks import Ranks
     from .run.interrupt import StopRequest
+    from .run.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,39 +54,90 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
 
 
-def run(args: argparse.Namespace, stop: StopRequest) -> int:
-    """Build the configuration, then train or test, unless that is done already."""
-    stop.importing = True
+def is_finished(argv: Sequence[str]) -> bool:
+    """Whether a call with these arguments would find its run done already.
+
+    Raises:
+        VarPromptError: it would end with an error before any work.
+    """
+    args = parser().parse_args(argv)
+    _register()
+    _, _, finished = _recognised(args, note=lambda text: None)
+    return finished()
+
+
+def _register() -> str:
+    """Register data sets and trainers; returns which Dassl they plug into."""
     from .standin.which import ensure_dassl
 
     description = ensure_dassl()
     share_packages()
 
-    import torch
-    from dassl.engine import build_trainer
-    from dassl.utils import set_random_seed
-
     import varprompt.datasets  # registers the data sets
     import varprompt.trainers.baselines  # noqa: F401  registers the trainers
+
+    return description
+
+
+def _recognised(
+    args: argparse.Namespace, note: Callable[[str], None]
+) -> tuple[Any, Run, Callable[[], bool]]:
+    """Configuration and run of a command, and what tells whether it is done already."""
     from varprompt.trainers.identity import identity_of_command
 
-    from .run.log import quiet_writer_threads
     from .run.predictions import file_name
     from .run.run import Run
     from .settings.merge import difference
 
-    stop.importing = False
     load_plugins(args.plugins)
     cfg = setup_cfg(args)
     check_run(cfg, args)
     identify = identity_of_command(cfg, args)
+    this = Run(cfg.OUTPUT_DIR, cfg.dump(), difference, note)
+    table = file_name(cfg.TEST.PREDICTIONS)
+    return cfg, this, partial(this.is_finished, cfg.SEED, identify, table)
+
+
+def run(args: argparse.Namespace, stop: StopRequest) -> int:
+    """Build the configuration, then train or test, unless that is done already."""
+    stop.importing = True
+    description = _register()
+
+    import torch
+
+    from .ranks import joined
+
+    stop.importing = False
+    cfg, this, finished = _recognised(args, print)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
-    this = Run(cfg.OUTPUT_DIR, cfg.dump(), difference, print)
-    if this.is_finished(cfg.SEED, identify, file_name(cfg.TEST.PREDICTIONS)):
-        return 0
+    with joined(cfg.USE_CUDA) as ranks, _only_first_prints(ranks):
+        this.writes = ranks.first
+        if ranks.of_first(finished):
+            return 0
+        return _train_or_test(args, cfg, this, description, ranks)
+
+
+@contextmanager
+def _only_first_prints(ranks: Ranks) -> Iterator[None]:
+    """What every process of a run would print is printed once."""
+    if ranks.first:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _train_or_test(
+    args: argparse.Namespace, cfg: Any, this: Run, description: str, ranks: Ranks
+) -> int:
+    from dassl.engine import build_trainer
+    from dassl.utils import set_random_seed
+
+    from .run.log import quiet_writer_threads
+
     with this.lock():
-        set_random_seed(this.seed(cfg.SEED))
+        set_random_seed(ranks.of_first(lambda: this.seed(cfg.SEED)))
         with this.log(), quiet_writer_threads():
             this.print_head(vars(args), cfg.SEED, description)
             trainer = build_trainer(cfg)

@@ -12,6 +12,7 @@
 #   L        Monte Carlo samples                 VPT with an official config: the authors' number
 #   EPOCHS   length of training                  for the data set; otherwise what CFG says
 #   GPU      CUDA_VISIBLE_DEVICES                all that there are
+#   SWEEP    of a whole table: flags of sweep.py, such as "--jobs 2" or "--launcher slurm"
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -42,27 +43,14 @@ run() {
     eval "exec \"\$PYTHON_BIN\" train.py $words"
 }
 
-# A whole table: a failed run does not stop the others, an interrupted one does.
+# A whole table: replaces this process by sweep.py, which goes on after a failure and lists it.
 run_table() {
-    local plan run needs setting status failures=""
-    plan=$(plan "$@")
+    plan "$@" >/dev/null # what is wrong is said before anything is installed
     find_python
-    while IFS="|" read -r run needs setting <&3; do
-        if [[ -n $needs && $failures == *"    $needs"$'\n'* ]]; then
-            failures+="    $run (not run: training failed)"$'\n'
-            continue
-        fi
-        echo "== $setting${setting:+ }$run${*:+ $*}" >&2
-        status=0
-        # shellcheck disable=SC2086  # words without blanks
-        env $setting bash "$root/scripts/vpt/"$run "$@" || status=$?
-        case $status in
-            0) ;;
-            75 | 130 | 143) exit "$status" ;; # the same command goes on from there
-            *) failures+="    $setting${setting:+ }$run"$'\n' ;;
-        esac
-    done 3<<<"$plan"
-    [[ -z $failures ]] && return
-    printf 'Failed or not run (%s):\n%s' "$(grep -c '' <<<"${failures%$'\n'}")" "$failures" >&2
-    exit 1
+    local table
+    table=$(basename "$0" _all.sh)
+    [[ $table == xd ]] && table=cross
+    [[ -z ${GPU:-} ]] || export CUDA_VISIBLE_DEVICES=$GPU
+    # shellcheck disable=SC2086  # several flags
+    exec "$PYTHON_BIN" "$root/sweep.py" "$table" ${SWEEP:-} "$@"
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..ranks import ranks
 from .loaders import EpochBatches, PlainLoader, derive_seed, leave_signals_to_parent
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
@@ -24,6 +25,8 @@ def encode_images(
 ) -> Tensor:
     """Features `(N, E)`, float32 on the CPU, of the items of `loader` that `keys` names, in order.
 
+    The processes of a run encode whole batches each, the same ones as a process alone would.
+
     Args:
         loader: of Dassl's items; its workers are used.
         keys: which of them.
@@ -34,14 +37,17 @@ def encode_images(
     Raises:
         DataError: an image cannot be read.
     """
+    wanted = list(keys)
+    own = wanted[ranks().share(len(wanted), batch_size)]
     images = PlainLoader(
-        _Images(loader.dataset), batch_size, sampler=keys,
+        _Images(loader.dataset), batch_size, sampler=own,
         num_workers=loader.num_workers, pin_memory=loader.pin_memory,
         generator=torch.Generator(),  # leaves the global one as it is
         worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
-    bar = tqdm(images, disable=None if progress else True, desc="encoding images")
-    return torch.cat([encode(batch).cpu() for batch in bar])
+    bar = tqdm(images, disable=None if progress and ranks().first else True, desc="encoding images")
+    mine = [encode(batch).cpu() for batch in bar]
+    return torch.cat([batch for theirs in ranks().all_of(mine) for batch in theirs])
 
 
 class Views(Dataset):

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import DataError
 from ..files import write_atomic
+from ..ranks import ranks
 from .content import ContentHasher
 from .encode import Encode, encode_images
 
@@ -88,7 +89,8 @@ class FeatureCache:
                 batch=loader.batch_size, versions=[FORMAT, *_versions()], **identity,
             )  # fmt: skip
         features = self.read(key, len(paths)) if key else None
-        if features is None:
+        missing = ranks().any(features is None)  # all encode or none
+        if features is None or missing:
             features = encode_images(loader, range(len(paths)), encode, loader.batch_size or 1)
             if key and features.isfinite().all() and self.hasher.digests(paths) == content:
                 self.write(key, features)  # not if an image was replaced meanwhile
@@ -116,7 +118,7 @@ class FeatureCache:
 
     def write(self, key: str, features: Tensor) -> None:
         """Store features `(N, E)` under `key`, deleting what was used least recently."""
-        if self.limit <= 0:
+        if self.limit <= 0 or not ranks().first:
             return
         features = features.contiguous()
         size = features.nbytes + _HEADER

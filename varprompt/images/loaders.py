@@ -39,6 +39,13 @@ def only_deterministic() -> None:
     torch.backends.cudnn.deterministic = True
 
 
+def n_cpus() -> int:
+    """Those that this process may use; all where the system does not tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def leave_signals_to_parent(worker: int) -> None:
     """Set up a data loader's worker: the process that it works for decides what a signal means.
 

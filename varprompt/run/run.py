@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Run:
         config: the configuration, dumped.
         difference: what differs between two dumped configurations and decides a result.
         note: takes a line for the log.
+        writes: whether this process is the one that writes.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Run:
         config: str,
         difference: Difference,
         note: Callable[[str], None],
+        writes: bool = True,
     ):
         self.folder = Path(folder)
+        self.writes = writes
         self.config = config
         self.difference = difference
         self.note = note
@@ -58,12 +61,15 @@ class Run:
     # -- the folder ----------------------------------------------------------------------------
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep other processes out; see `lock_run_folder`."""
-        return lock_run_folder(self.folder)
+        """Keep other runs out; see `lock_run_folder`."""
+        return lock_run_folder(self.folder) if self.writes else nullcontext()
 
     @contextmanager
     def log(self) -> Iterator[None]:
         """Append what is printed to ``log.txt``."""
+        if not self.writes:
+            yield
+            return
         file = self.folder / "log.txt"
         goes_on = file.is_file() and file.stat().st_size > 0
         with tee_stdout(file):
@@ -207,11 +213,13 @@ class Run:
 
     def keep_inventory(self, identity: Identity) -> None:
         """Write down what `check_state` names when something has changed."""
-        write_inventory(self.folder, identity)
+        if self.writes:
+            write_inventory(self.folder, identity)
 
     def write_results(self, results: Mapping[str, Any], identity: Identity) -> None:
         """Write ``results.json``: with them the run is finished."""
-        write_results(self.folder, {**results, "identity": identity.record()})
+        if self.writes:
+            write_results(self.folder, {**results, "identity": identity.record()})
 
     # -- both ----------------------------------------------------------------------------------
 

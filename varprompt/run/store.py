@@ -37,16 +37,19 @@ class RunStore:
     Args:
         folder: the output folder of the run.
         note: takes a line for the log.
+        writes: whether this process is the one that writes.
     """
 
-    def __init__(self, folder: str | os.PathLike, note: Callable[[str], None]):
-        self.run_folder = Path(folder)
+    def __init__(self, folder: str | os.PathLike, note: Callable[[str], None], writes: bool = True):
+        self.run_folder, self.writes = Path(folder), writes
         self.folder = self.run_folder / MODEL_FOLDER
         self.note = note
         self._newest_is_damaged = False
 
     def save_model(self, state: dict[str, Any], name: str) -> Path:
         """Write a model and note its name in Dassl's file ``checkpoint``."""
+        if not self.writes:
+            return self.folder / name
         files.write(state, self.folder / name)
         newest = f"{name}\n".encode()
         files.write_atomic(self.folder / "checkpoint", lambda file: file.write(newest))
@@ -55,6 +58,8 @@ class RunStore:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the state of the run, keeping the one before."""
+        if not self.writes:
+            return
         # a damaged newest state must not push out the readable one before it
         before = None if self._newest_is_damaged else self.folder / RESUME_BEFORE
         files.write(state, self.folder / RESUME, before)
@@ -63,7 +68,8 @@ class RunStore:
     def save_bundle(self, bundle: dict[str, Any], number: int) -> Path:
         """Write what reproduces a bad step."""
         file = self.run_folder / f"bad-step-{number}.pth.tar"
-        files.write(bundle, file)
+        if self.writes:
+            files.write(bundle, file)
         return file
 
     def states(self) -> list[Path]:

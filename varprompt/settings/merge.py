@@ -11,18 +11,14 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief, pass_on_memory
-from .configs import find_config
 from .option import DASSL, leaves
 from .options import OPTIONS
+from .yaml_file import parse_mapping, parse_yaml, read_yaml
 
 _LARGEST = 2**63  # that of whole numbers in torch
-
-
-_LARGEST_FILE = 1 << 20  # bytes; those of this project have at most 1 KB
 
 
 def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
@@ -32,15 +28,8 @@ def merge_file(cfg: CfgNode, path: str | os.PathLike) -> None:
         ConfigError: the file is missing or no YAML mapping, or has keys or values that do not
             fit; all of them are named.
     """
-    path = find_config(path)
-    with open(path, "rb") as file:
-        text = file.read(_LARGEST_FILE + 1)
-    if len(text) > _LARGEST_FILE:  # PyYAML would read a minute on 50 MB, even of comments
-        raise ConfigError(
-            f"configuration file {path} has more than {_LARGEST_FILE >> 20} MB: "
-            "is it the right file?"
-        )
-    merge_text(cfg, text, f"configuration file {path}", f" (in {path})")
+    path, content = read_yaml(path)
+    _merge_mapping(cfg, content, f"configuration file {path}", f" (in {path})")
 
 
 def merge_text(cfg: CfgNode, text: str | bytes, name: str, where: str = "") -> None:
@@ -55,15 +44,10 @@ def merge_text(cfg: CfgNode, text: str | bytes, name: str, where: str = "") -> N
     Raises:
         ConfigError: it is no mapping, or has keys or values that do not fit; all of them are named.
     """
-    try:
-        content = _parse(text.decode() if isinstance(text, bytes) else text)
-    except Exception as error:  # PyYAML's constructors raise anything
-        pass_on_memory(error, f"reading {name}")
-        raise ConfigError(f"{name} is not valid YAML: {error}") from error
-    if content is None:
-        return
-    if not isinstance(content, dict):
-        raise ConfigError(f"{name} holds no KEY: VALUE mapping")
+    _merge_mapping(cfg, parse_mapping(text, name), name, where)
+
+
+def _merge_mapping(cfg: CfgNode, content: dict[Any, Any], name: str, where: str) -> None:
     pairs = list(_leaves(content, cfg))
     twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:
@@ -96,9 +80,9 @@ def difference(before: str, now: str) -> list[str]:
 
     An option that one of them lacks, because it is older, has its default value there.
     """
-    new = _parse(now)
+    new = parse_yaml(now)
     try:
-        old = _parse(before)
+        old = parse_yaml(before)
     except Exception as error:  # a damaged file may hold anything
         pass_on_memory(error, "reading a configuration")
         old = None
@@ -119,31 +103,6 @@ def _added_since() -> dict[str, Any]:
         for key, option in OPTIONS.items()
         if option.default is not DASSL
     }
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Any part of the file but an alias."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping with each of its keys once."""
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name, count in Counter(key.value for key in keys).items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} is given {count} times", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one
 
 
 def _leaves(tree: dict[Any, Any], like: Any, path: str = "") -> Iterator[tuple[str, Any]]:
