@@ -35,7 +35,7 @@ from .imagenet_sketch import ImageNetSketch
 from .imagenetv2 import ImageNetV2
 from .oxford_flowers import OxfordFlowers
 from .oxford_pets import OxfordPets
-from .rendered import Chalk, Stretch, Tint, Zoom
+from .rendered import Chalk, Coloured, Shear, Squash, Stretch, Tint, Zoom
 from .stanford_cars import StanfordCars
 from .sun397 import SUN397
 from .ucf101 import UCF101
@@ -59,7 +59,7 @@ COOP_DATASETS = (
 )
 """The 15 data sets of the protocol in the order of its tables."""
 
-EMBEDDED_DATASETS = (Digits, Chalk, Stretch, Zoom, Tint)
+EMBEDDED_DATASETS = (Digits, Chalk, Stretch, Zoom, Tint, Squash, Shear, Coloured)
 """Small sets that are made on first use; nothing has to be downloaded."""
 
 __all__ = ["COOP_DATASETS", "EMBEDDED_DATASETS", "Folder"]

@@ -51,3 +51,27 @@ class Tint(EmbeddedDataset):
 
     dataset_dir = "tint"
     split_file = "split_zhou_Tint.json"
+
+
+@DATASET_REGISTRY.register()
+class Squash(EmbeddedDataset):
+    """40 things, all narrowed by the same factor."""
+
+    dataset_dir = "squash"
+    split_file = "split_zhou_Squash.json"
+
+
+@DATASET_REGISTRY.register()
+class Shear(EmbeddedDataset):
+    """40 things, all slanted to the same side."""
+
+    dataset_dir = "shear"
+    split_file = "split_zhou_Shear.json"
+
+
+@DATASET_REGISTRY.register()
+class Coloured(EmbeddedDataset):
+    """8 shapes in 5 colours, seen from too close."""
+
+    dataset_dir = "coloured"
+    split_file = "split_zhou_Coloured.json"

@@ -12,7 +12,7 @@ from PIL import Image
 from varprompt.embedded import make_dataset, sets
 from varprompt.errors import DataError
 
-RENDERED = ["Chalk", "Stretch", "Zoom", "Tint"]
+RENDERED = ["Chalk", "Stretch", "Zoom", "Tint", "Squash", "Shear", "Coloured"]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_rendering_is_deterministic_and_parts_are_independent(name):
 def test_class_order_is_mixed(name):
     classes = [classname for classname, _, _ in sets.SETS[name].classes()]
     assert len(set(classes)) == 40 and classes != sorted(classes)
-    if name == "Tint":
+    if sets.SETS[name].coloured:
         for position in (0, 1):  # every colour, every shape in both halves, so new is no new world
             halves = [{c.split()[position] for c in half} for half in (classes[:20], classes[20:])]
             assert halves[0] == halves[1]

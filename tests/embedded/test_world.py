@@ -73,22 +73,33 @@ def test_zero_jitter_leaves_one_pose():
     assert not masks.elastic.any()
 
 
-def test_aspect_stretches_the_width():
-    wide = Shift(aspect=(3.0, 3.0), scale=(0.7, 0.7), rotation=0.0)
+def ink_of_squares(shift):
+    """Where three white squares on black are (3, SIZE, SIZE), without jitter."""
+    white, black = (torch.full((3,), list(COLOURS).index(name)) for name in ("white", "black"))
     squares = torch.full((3,), load_masks().names.index("square"))
-    scene = draw(
-        squares,
-        torch.Generator().manual_seed(1),
-        wide,
-        jitter=0.0,
-        foreground=torch.full((3,), list(COLOURS).index("white")),
-    )
-    scene.background.fill_(list(COLOURS).index("black"))
+    scene = draw(squares, torch.Generator().manual_seed(1), shift, jitter=0.0, foreground=white)
+    scene.background.copy_(black)
     scene.texture.zero_()
     scene.style.fill_(STYLES.index("photo"))
-    ink = paint(scene, wide)[:, 0] > 0.5
+    return paint(scene, shift)[:, 0] > 0.5
+
+
+def test_aspect_stretches_the_width():
+    ink = ink_of_squares(Shift(aspect=(3.0, 3.0), scale=(0.7, 0.7), rotation=0.0))
     width, height = ink.any(1).sum(1), ink.any(2).sum(1)
     assert (2.7 * height <= width).all() and (width <= 3.3 * height).all()
+
+
+def test_shear_slants_to_one_side():
+    for shear in (-0.6, 0.6):
+        shift = Shift(shear=(shear, shear), scale=(0.5, 0.5), aspect=(1.0, 1.0), rotation=0.0)
+        ink = ink_of_squares(shift).double()
+        rows = ink.sum(2)
+        centre = (ink * torch.arange(32)).sum(2) / rows
+        full = rows > 0.8 * rows.amax(1, keepdim=True)
+        for line, kept in zip(centre, full, strict=True):
+            slope = line[kept].diff().mean()
+            assert slope == pytest.approx(-shear, abs=0.1)
 
 
 def test_blur_keeps_the_mean_of_a_constant_and_spreads_a_point():

@@ -16,6 +16,9 @@ Chalk     72.7 / 70.8  95.3 / 94.5  lines on the very edge: zero-shot 96.7 / 97.
 Stretch   76.5 / 81.7  90.5 / 91.5  aspect 1.4: zero-shot 90.3 / 91.5; 1.7: 62.7 / 70.8
 Zoom      76.3 / 67.5  88.7 / 81.3  scale 1.3 to 1.5: 84.5 / 76.2; 1.45 to 1.75: 62.2 / 52.5
 Tint      44.5 / 44.0  49.7 / 51.0  six casts, none with clearly more; see below
+Squash    72.5 / 60.8  87.2 / 87.5  aspect 0.64: zero-shot 82.5 / 70.7; 0.55: 60.5 / 48.0
+Shear     69.0 / 61.0  84.0 / 80.2  0.5: zero-shot 83.7 / 75.3; 0.7: 53.8 / 47.2
+Coloured  40.2 / 38.2  53.0 / 57.5  not so close: zero-shot 42.5 / 52.8, probe 44.8 / 51.7
 ========  ===========  ===========  =============================================================
 
 Digits are measured on their validation images. Tint is hard and has little head-room: the tiny CLIP
@@ -130,6 +133,9 @@ SETS: dict[str, Rendered | HandwrittenDigits] = {
     "Stretch": Rendered(2000, Shift(aspect=(1.56, 1.56))),
     "Zoom": Rendered(3000, Shift(scale=(1.32, 1.63))),
     "Tint": Rendered(4000, Shift(cast=(1.0, 0.6, 0.35), styles=TINT_STYLES), coloured=True),
+    "Squash": Rendered(5000, Shift(aspect=(0.6, 0.6))),
+    "Shear": Rendered(6000, Shift(shear=(0.6, 0.6))),
+    "Coloured": Rendered(7010, Shift(scale=(1.32, 1.63), styles=TINT_STYLES), coloured=True),
 }
 
 

@@ -48,8 +48,8 @@ def load_masks() -> Masks:
 class Shift:
     """What a data set does to the world; the default is the world of the tiny CLIP's training.
 
-    ``scale``, ``aspect`` (width over height) and ``rotation`` (radians) are the ranges drawn from,
-    as are ``styles``;
+    ``scale``, ``aspect`` (width over height), ``rotation`` (radians) and ``shear`` (sideways over
+    up) are the ranges drawn from, as are ``styles``;
     ``chalk`` replaces colour and style by lines on a board, blurred by ``blur`` pixels; ``cast``
     multiplies red, green and blue.
     """
@@ -57,6 +57,7 @@ class Shift:
     scale: tuple[float, float] = (0.75, 1.15)
     aspect: tuple[float, float] = (0.85, 1.15)
     rotation: float = 0.3
+    shear: tuple[float, float] = (-0.15, 0.15)
     styles: tuple[str, ...] = STYLES
     chalk: bool = False
     blur: float = 0.0
@@ -114,7 +115,7 @@ def _affine(dice: _Dice, size: int, shift: Shift, jitter: float) -> Tensor:
 
     angle = around(-shift.rotation, shift.rotation)
     scale, aspect = around(*shift.scale), around(*shift.aspect).sqrt()
-    shear, offset = around(-0.15, 0.15), torch.stack([around(-0.15, 0.15), around(-0.15, 0.15)], 1)
+    shear, offset = around(*shift.shear), torch.stack([around(-0.15, 0.15), around(-0.15, 0.15)], 1)
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros(size).double(), torch.ones(size).double()
 

@@ -25,7 +25,7 @@ VARIANTS = {
     "imagenet_a": "ImageNet-A",
     "imagenet_r": "ImageNet-R",
 }
-EMBEDDED = ("digits", "chalk", "stretch", "zoom", "tint")
+EMBEDDED = ("digits", "chalk", "stretch", "zoom", "tint", "squash", "shear", "coloured")
 KNOWN = (*ELEVEN, *VARIANTS, *EMBEDDED)  # folder names that only these data sets may have
 _DATA = Path(__file__).resolve().parents[1] / "data"
 
