@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks._embedded_runs import FEW, METHODS, SETS
-from benchmarks._uncertainty_stats import Difference, Row, Table, Variant, holm, rank_agreement
+from benchmarks._uncertainty_stats import (
+    SEEDS_ENOUGH,
+    Difference,
+    Row,
+    Table,
+    Variant,
+    holm,
+    rank_agreement,
+)
 from varprompt.console import out, say
 from varprompt.files import write_atomic
 
@@ -156,7 +164,8 @@ def differences(table: Table) -> str:
         for one, other in pairs
     ]  # fmt: skip
     text = markdown(["difference", *(name for name, _, _ in FIGURES)], rows)
-    return f"{len(found)} tests in the family.\n\n{text}"
+    unit = "seeds" if len(table.seeds) >= SEEDS_ENOUGH else "sets"
+    return f"{len(found)} tests in the family, over {unit}.\n\n{text}"
 
 
 def _difference(found: Difference | None, digits: int) -> str:

@@ -13,6 +13,7 @@ from varprompt.report.stats import harmonic, mean_interval
 Row = dict[str, float | int | str]
 Variant = tuple[str, str]  # method, calibrator
 Cell = tuple[str, int]  # data set, seed
+SEEDS_ENOUGH = 5  # to be the unit of a test
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Difference:
     `over_seeds`: the unit is a seed, its difference the mean over all sets; it tells what other
     shots, orders and noise would give on these sets. `over_sets`: the unit is a set, its difference
     the mean over seeds; it tells what other sets of this kind would give. `p` and `holm` (adjusted
-    for the whole family) belong to the former. None where there is only one unit.
+    for the whole family) are over seeds if there are `SEEDS_ENOUGH`, else over sets. None where
+    there is only one unit.
     """
 
     mean: float
@@ -94,7 +96,8 @@ class Table:
         by_set = [statistics.fmean(delta[name, seed] for seed in self.seeds) for name in SETS]
         mean, over_seeds = mean_interval(by_seed)
         return Difference(
-            mean, over_seeds, mean_interval(by_set)[1], p_value(by_seed),
+            mean, over_seeds, mean_interval(by_set)[1],
+            p_value(by_seed if len(self.seeds) >= SEEDS_ENOUGH else by_set),
             n_sets_up=sum(value > 0 for value in by_set),
         )  # fmt: skip
 

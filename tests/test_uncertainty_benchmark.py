@@ -102,6 +102,11 @@ def test_only_complete_seeds_count_and_differences_are_paired():
     ]
     low, high = stats.ttest_1samp(by_seed, 0).confidence_interval()
     assert (ece.mean - ece.over_seeds, ece.mean + ece.over_seeds) == pytest.approx((low, high))
+    by_set = [
+        sum(hash_free(d, s, "coop_50") - hash_free(d, s, "map") for s in (1, 2)) / 2
+        for d in runs.SETS
+    ]
+    assert ece.p == pytest.approx(stats.ttest_1samp(by_set, 0).pvalue), "two seeds are no unit"
 
 
 def test_without_a_complete_seed_the_slowest_methods_are_left_out(capsys, tmp_path):
