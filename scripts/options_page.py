@@ -40,7 +40,7 @@ TITLES = {
 def page() -> str:
     """The text of docs/options.md."""
     ensure_dassl()
-    import trainers  # noqa: F401 - their nodes
+    import trainers.baselines  # noqa: F401 - their nodes, and those of trainers.VPT
 
     defaults = dict(leaves(default_tree()))
     parts = [HEAD]

@@ -33,6 +33,7 @@ def test_page_of_options_is_current():
     module = load("options_page")
     text = module.page()
     assert text == module.PAGE.read_text(encoding="utf-8"), "run python scripts/options_page.py"
+    assert all(f"`TRAINER.{node}." in text for node in ("KGCOOP", "VPT_MAPLE", "ZEROSHOT"))
     assert "| `TRAINER.VPT.L` | `10` | 1 to 100000 | samples in training |\n" in text
     from varprompt.settings.options import OPTIONS
 
