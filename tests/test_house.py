@@ -31,7 +31,7 @@ FLOORS = (  # a part may import those of its own floor and of the floors before 
     {"classifier", "run"},
     {"settings"},
     {"report", "convert", "cost", "trained"},
-    {"model_flags", "predict", "export", "interpret"},
+    {"model_flags", "predict", "export", "interpret", "app"},
     {"train", "own"},  # command lines, which are installed, too
     {"demo", "sweep"},
     {"__main__"},

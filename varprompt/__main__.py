@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("varprompt.train", "train a prompt learner and test it: CoOp's command line"),
     "test": ("varprompt.train", "test a trained one: train --eval-only"),
     "predict": ("varprompt.predict.command", "what is on images, and how sure that is"),
+    "app": ("varprompt.app.command", "a page on this machine: drop photos, see answers"),
     "export": ("varprompt.export.command", "a model as ONNX, as a matrix, as a torch program"),
     "interpret": ("varprompt.interpret.command", "the words nearest to what was learned"),
     "sweep": ("varprompt.sweep.command", "whole tables and grids, on GPUs, cores, Ray or SLURM"),

@@ -52,10 +52,15 @@ def read_class_list(path: str) -> list[str]:
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
-            lines = [line.strip() for line in file.read().splitlines()]
+            names = class_lines(file.read())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable text file ({error})") from error
-    names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise DataError(f"{path} holds no class names: write one a line")
     return names
+
+
+def class_lines(text: str) -> list[str]:
+    """The names in a text, one a line; empty lines and those that begin with # are none."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]

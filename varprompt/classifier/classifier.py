@@ -23,9 +23,10 @@ from .given import Labelled, given_to_fit, hold_out, names_of, targets_of, texts
 from .learned import Learned, Pixels
 from .prediction import Prediction, Uncertainty
 from .saved import read_classifier, write_classifier
+from .shared import Shared
 
 
-class PromptClassifier(ClassifierMixin, BaseEstimator):
+class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
     """Classifies images by prompts that are learned in front of a frozen CLIP.
 
     It has scikit-learn's habits: parameters are kept as they are given and checked by `fit`; what
@@ -213,9 +214,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             OSError: it cannot be written; a classifier that was there is still whole.
         """
-        check_is_fitted(self)
-        description = {"parameters": self.get_params(), **self.learned_.describe()}
+        description = self.describe()
         write_classifier(folder, self.learned_.tensors(), description)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything but numbers that were learned, as JSON takes it."""
+        check_is_fitted(self)
+        return {"parameters": self.get_params(), **self.learned_.describe()}
 
     @classmethod
     def load(

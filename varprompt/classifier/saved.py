@@ -20,7 +20,8 @@ from ..run.results import provenance
 DESCRIPTION = "classifier.json"
 FOLDER = "classifier"  # in a folder that holds more: of `varprompt demo FOLDER`
 FORMAT = 1
-_TENSORS = "learned-{}.safetensors"  # with the beginning of its SHA-256
+WHAT = "a varprompt.PromptClassifier"
+TENSORS = "learned-{}.safetensors"  # with the beginning of its SHA-256
 
 
 def write_classifier(
@@ -36,15 +37,15 @@ def write_classifier(
     folder = Path(folder)
     data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
-    name = _TENSORS.format(digest[:16])
+    name = TENSORS.format(digest[:16])
     content = {
-        "format": FORMAT, "what": "a varprompt.PromptClassifier", **description,
+        "format": FORMAT, "what": WHAT, **description,
         "tensors": {"file": name, "sha256": digest}, **provenance(),
     }  # fmt: skip
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomic(folder / name, lambda file: file.write(data))
     write_atomic(folder / DESCRIPTION, lambda file: file.write(text.encode()))
-    for other in folder.glob(_TENSORS.format("?" * 16)):  # of the one that was here
+    for other in folder.glob(TENSORS.format("?" * 16)):  # of the one that was here
         if other.name != name:
             other.unlink(missing_ok=True)
 

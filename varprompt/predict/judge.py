@@ -35,7 +35,12 @@ class Judge:
     @torch.no_grad()
     def rows(self, paths: Sequence[str], images: Tensor) -> list[Row]:
         """A row for each of the transformed images `(B, 3, H, W)`."""
-        found = self.learned.predict(self.learned.encode_image(images).cpu())
+        return self.rows_of(paths, self.learned.encode_image(images).cpu())
+
+    @torch.no_grad()
+    def rows_of(self, paths: Sequence[str], features: Tensor) -> list[Row]:
+        """A row for each of the images with these features `(B, E)`."""
+        found = self.learned.predict(features)
         best, index = torch.from_numpy(found.prob).topk(self.n_top)
         rows = zip(paths, best.tolist(), index.tolist(), *found.uncertainty, strict=True)
         return [
@@ -60,26 +65,30 @@ def threshold_of(learned: Learned, risk: float, name: str) -> RiskThreshold | No
     Returns:
         None if nothing was held out.
     """
+    found, line = known_of_errors(learned, risk, name)
+    say(line)
+    return found
+
+
+def known_of_errors(learned: Learned, risk: float, name: str) -> tuple[RiskThreshold | None, str]:
+    """What `threshold_of` returns, and what it says."""
     held, share = learned.held_out, f"{100 * risk:g} %"
     if held is None:
-        say(
+        return None, (
             f"{printable(name)} keeps no held-out images of these classes, so nothing is known "
             f"of errors: no image is marked as unsure at a risk of {share}"
         )
-        return None
     found = risk_threshold(held.confidence, held.correct, risk)
-    if found.coverage:
-        level = f"unsure: below a probability of {100 * found.threshold:.1f} %"
-        if found.threshold <= 0:
-            level = f"no image is unsure at a risk of {share}"
-        say(
-            f"{level}; of {found.n_images} held-out images {100 * found.coverage:.0f} % are above, "
-            f"{100 * found.error:.1f} % of these wrong (at most {share} with a certainty of "
-            f"{100 * (1 - found.delta):g} %)"
-        )
-    else:
-        say(
+    if not found.coverage:
+        return found, (
             f"{found.n_images} held-out images are too few, or too often wrong, to promise a risk "
             f"of {share}: every image is marked as unsure; give a larger --risk"
         )
-    return found
+    level = f"unsure: below a probability of {100 * found.threshold:.1f} %"
+    if found.threshold <= 0:
+        level = f"no image is unsure at a risk of {share}"
+    return found, (
+        f"{level}; of {found.n_images} held-out images {100 * found.coverage:.0f} % are above, "
+        f"{100 * found.error:.1f} % of these wrong (at most {share} with a certainty of "
+        f"{100 * (1 - found.delta):g} %)"
+    )

@@ -86,19 +86,20 @@ class Sheet:
     def _html(self) -> str:
         sections = []
         for name, pictures in self._sections():
-            figures = "\n".join(map(_figure, pictures))
+            figures = "\n".join(figure(p.row, p.jpeg) for p in pictures)
             sections.append(
-                f"<section><h2>{_escaped(name)} <small>{self.counts[name]:,}</small></h2>"
+                f"<section><h2>{escaped(name)} <small>{self.counts[name]:,}</small></h2>"
                 f'<div class="grid">{figures}</div></section>'
             )
-        listed = "".join(f"<li>{_escaped(line)}</li>" for line in self.unreadable[: self.most])
+        listed = "".join(f"<li>{escaped(line)}</li>" for line in self.unreadable[: self.most])
         if listed:
             more = len(self.unreadable) - self.most
             rest = f"<li>and {more:,} more</li>" if more > 0 else ""
             sections.append(f"<section><h2>unreadable</h2><ul>{listed}{rest}</ul></section>")
         return _PAGE.format(
-            title=_escaped(self.title), summary=_escaped(self._summary()), body="\n".join(sections)
-        )
+            title=escaped(self.title), summary=escaped(self._summary()), body="\n".join(sections),
+            colours=COLOURS, style=PICTURE_STYLE,
+        )  # fmt: skip
 
     def _png(self) -> bytes:
         pictures = [picture for _, part in self._sections() for picture in part]
@@ -136,56 +137,65 @@ def _fitting(draw: ImageDraw.ImageDraw, font: Any, text: str) -> str:
     return f"{text}..."
 
 
-def _figure(picture: _Picture) -> str:
-    row = picture.row
+def figure(row: Row, jpeg: bytes, below: str = "") -> str:
+    """A picture with its answer in HTML, to be shown with `PICTURE_STYLE`.
+
+    Args:
+        row: what is said of it.
+        jpeg: the thumbnail.
+        below: more HTML, behind the probabilities.
+    """
     numbers = ", ".join(
         f"{name} {value:.3f}" for name, value in zip(UNCERTAINTIES, row.uncertainty, strict=True)
     )
     best = "".join(
         f'<div class="bar"><i style="width:{100 * p:.1f}%"></i>'
-        f"<span>{_escaped(name)}</span><b>{100 * p:.1f}&nbsp;%</b></div>"
+        f"<span>{escaped(name)}</span><b>{100 * p:.1f}&nbsp;%</b></div>"
         for name, p in row.top
     )
     badge = '<em class="unsure">unsure</em>' if row.unsure else ""
-    data = base64.b64encode(picture.jpeg).decode()
+    data = base64.b64encode(jpeg).decode()
     return (
         f'<figure{" class=doubt" if row.unsure else ""} title="uncertainty in nats: {numbers}">'
         f'<img src="data:image/jpeg;base64,{data}" alt="" loading="lazy">'
-        f"<figcaption>{badge}{best}<code>{_escaped(row.path)}</code></figcaption></figure>"
+        f"<figcaption>{badge}{best}{below}<code>{escaped(row.path)}</code></figcaption></figure>"
     )
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text for HTML, control characters visible."""
     return html.escape(printable(text))
 
 
+COLOURS = """:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #69707a;
+  --line: #d5d9de; --bar: #cfe3f7; --doubt: #b3541e; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e8eaed; --soft: #9aa1ab;
+  --line: #363c44; --bar: #1f4468; --doubt: #f0935a; } }"""
+PICTURE_STYLE = """small, p, code { color: var(--soft); font-weight: normal; }
+.grid { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
+figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
+figure.doubt { border-color: var(--doubt); box-shadow: 0 0 0 1px var(--doubt); }
+img { display: block; width: 100%; height: 10.5rem; object-fit: contain; }
+figcaption { position: relative; padding: .4rem .5rem; }
+.bar { position: relative; display: flex; justify-content: space-between; gap: .5rem;
+  font-size: .85rem; padding: 1px 4px; }
+.bar i { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 3px; }
+.bar span, .bar b { position: relative; overflow-wrap: anywhere; font-weight: normal; }
+.bar:first-of-type b, .bar:first-of-type span { font-weight: 600; }
+.unsure { color: var(--doubt); font-style: normal; font-weight: 600; font-size: .8rem; }
+code { display: block; font-size: .72rem; overflow-wrap: anywhere; margin-top: .3rem; }
+li { overflow-wrap: anywhere; }"""
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-:root {{ color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #69707a; --line: #d5d9de;
-  --bar: #cfe3f7; --doubt: #b3541e; }}
-@media (prefers-color-scheme: dark) {{ :root {{ --paper: #14171a; --ink: #e8eaed; --soft: #9aa1ab;
-  --line: #363c44; --bar: #1f4468; --doubt: #f0935a; }} }}
+{colours}
 body {{ margin: 1.2rem auto; max-width: 84rem; padding: 0 1rem; background: var(--paper);
   color: var(--ink); font: 15px/1.4 system-ui, sans-serif; }}
 h1 {{ font-size: 1.3rem; margin: 0; overflow-wrap: anywhere; }}
 h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .6rem; border-bottom: 1px solid var(--line); }}
-small, p, code {{ color: var(--soft); font-weight: normal; }}
-.grid {{ display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }}
-figure {{ margin: 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }}
-figure.doubt {{ border-color: var(--doubt); box-shadow: 0 0 0 1px var(--doubt); }}
-img {{ display: block; width: 100%; height: 10.5rem; object-fit: contain; }}
-figcaption {{ position: relative; padding: .4rem .5rem; }}
-.bar {{ position: relative; display: flex; justify-content: space-between; gap: .5rem;
-  font-size: .85rem; padding: 1px 4px; }}
-.bar i {{ position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 3px; }}
-.bar span, .bar b {{ position: relative; overflow-wrap: anywhere; font-weight: normal; }}
-.bar:first-of-type b, .bar:first-of-type span {{ font-weight: 600; }}
-.unsure {{ color: var(--doubt); font-style: normal; font-weight: 600; font-size: .8rem; }}
-code {{ display: block; font-size: .72rem; overflow-wrap: anywhere; margin-top: .3rem; }}
-li {{ overflow-wrap: anywhere; }}
+{style}
 </style></head><body>
 <h1>{title}</h1><p>{summary}</p>
 {body}

@@ -1,0 +1,85 @@
+"""A page in the browser: drop photos, see what is on them, and how sure that is.
+
+    varprompt app out/run                       prints the page's address
+    varprompt app out/run --open                opens it
+    varprompt app out/run --classes names.txt   with other classes to begin with
+
+Each photo is shown with its classes' probabilities and its total, aleatoric and epistemic
+uncertainty; see varprompt predict --help. The names of the classes can be changed on the page.
+The page is seen on this machine only; photos do not leave it and are deleted at the end. Needs
+pip install 'varprompt[app]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..checks import check_range
+from ..console import say
+from ..errors import ConfigError
+from ..model_flags import add_model_flags, open_model
+from ..predict.judge import RISK
+from ..settings.flags import Parser, given
+from .answers import Answers
+
+_HERE = "127.0.0.1"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    new = Parser(
+        prog="varprompt app", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_model_flags(new)
+    new.add_argument(
+        "--risk", type=float, default=RISK, metavar="R",
+        help=f"mark as unsure what would take the share of errors above R ({RISK})",
+    )  # fmt: skip
+    new.add_argument(
+        "--host", type=given, default=_HERE, metavar="ADDRESS",
+        help=f"where to listen ({_HERE}: this machine only)",
+    )  # fmt: skip
+    new.add_argument("--port", type=int, metavar="N", help="default: the first free from 7860 on")
+    new.add_argument("--open", action="store_true", help="open the page in a browser")
+    return new
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show the page until Ctrl-C.
+
+    Raises:
+        VarPromptError: bad input, or Gradio is not installed.
+        OSError: nobody can listen there.
+    """
+    args = parser().parse_args(argv)
+    problems: list[str] = []
+    if args.port is not None:
+        check_range(args.port, 1, 65535, "--port", problems)
+    if not 0 < args.risk < 1:
+        problems.append(f"--risk is {args.risk}; give a share between 0 and 1, such as {RISK}")
+    if find_spec("gradio") is None:
+        problems.append("the page needs gradio, not installed: pip install 'varprompt[app]'")
+    if problems:
+        raise ConfigError(problems)
+    answers = Answers(open_model(args), Path(args.model).name or args.model, args.risk)
+    if not _only_here(args.host):
+        say(f"warning: whoever reaches {args.host} can use this page; it asks for no password")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at its import: nothing is reported
+    from .page import build_page, serve
+
+    serve(build_page(answers), args.host, args.port, args.open)
+    return 0
+
+
+def _only_here(host: str) -> bool:
+    """Whether an address is reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
