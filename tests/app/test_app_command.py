@@ -18,7 +18,6 @@ def served(monkeypatch):
     """What would be shown where: Gradio stays out."""
     calls = []
     page = types.ModuleType("varprompt.app.page")
-    page.build_page = lambda answers: answers
     page.serve = lambda *arguments: calls.append(arguments)
     monkeypatch.setitem(sys.modules, "varprompt.app.page", page)
     monkeypatch.setattr(command, "find_spec", lambda name: name)

@@ -147,6 +147,8 @@ def _without_folder(problem: str, files: Sequence[str]) -> str:
 
 
 _STYLE = """color: var(--ink);
+p { margin: .2rem 0 .8rem; }
+ul { margin: 0 0 .8rem; padding-left: 1.2rem; list-style: disc; }
 .nats { width: 100%; font-size: .75rem; color: var(--soft); border-collapse: collapse;
   margin: .3rem 0 0; border-top: 1px solid var(--line); }
 .nats caption { text-align: left; padding-top: .2rem; }

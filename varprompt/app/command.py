@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not _only_here(args.host):
         say(f"warning: whoever reaches {args.host} can use this page; it asks for no password")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at its import: nothing is reported
-    from .page import build_page, serve
+    from .page import serve
 
-    serve(build_page(answers), args.host, args.port, args.open)
+    serve(answers, args.host, args.port, args.open)
     return 0
 
 

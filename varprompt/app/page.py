@@ -47,11 +47,11 @@ def build_page(answers: Answers) -> Any:
     return page
 
 
-def serve(page: Any, host: str, port: int | None, browser: bool) -> None:
+def serve(answers: Answers, host: str, port: int | None, browser: bool) -> None:
     """Show the page until somebody ends it; photos are kept in a folder that goes with it.
 
     Args:
-        page: from `build_page`.
+        answers: a model.
         host: address of this machine to listen at.
         port: None = the first free one from 7860 on.
         browser: whether to open it there.
@@ -60,7 +60,8 @@ def serve(page: Any, host: str, port: int | None, browser: bool) -> None:
         OSError: it cannot listen there.
     """
     with TemporaryDirectory(prefix="varprompt-app-") as folder, _ended_by_sigterm():
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = folder  # read when the page is built, and later
+        page = build_page(answers)
         _, address, _ = page.launch(
             server_name=host, server_port=port, inbrowser=browser, prevent_thread_lock=True,
             quiet=True, share=False, ssr_mode=False, enable_monitoring=False, footer_links=[],
