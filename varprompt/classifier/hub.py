@@ -23,7 +23,7 @@ _PATTERNS = [DESCRIPTION, TENSORS.format("*")]
 _CARD = "README.md"
 
 
-class HubClassifier(
+class HubClassifier(  # type: ignore[call-arg]  # mypy does not read huggingface_hub
     ModelHubMixin,
     library_name="varprompt",
     pipeline_tag="image-classification",
