@@ -127,7 +127,7 @@ def _summary(rows: Sequence[Row], known: str) -> str:
         return "Drop photos to see what the model says."
     n_unsure = sum(bool(row.unsure) for row in rows)
     unsure = f", {n_unsure} unsure" if rows[0].unsure is not None else ""
-    return f"{len(rows)} photo{'s' * (len(rows) > 1)}{unsure}. {known[0].upper()}{known[1:]}."
+    return f"{len(rows)} photo{'s' * (len(rows) > 1)}{unsure}; {known}."
 
 
 def _uncertainties(row: Row) -> str:

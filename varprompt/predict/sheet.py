@@ -182,6 +182,7 @@ figcaption { position: relative; padding: .4rem .5rem; }
   font-size: .85rem; padding: 1px 4px; }
 .bar i { position: absolute; inset: 0 auto 0 0; background: var(--bar); border-radius: 3px; }
 .bar span, .bar b { position: relative; overflow-wrap: anywhere; font-weight: normal; }
+.bar b { white-space: nowrap; }
 .bar:first-of-type b, .bar:first-of-type span { font-weight: 600; }
 .unsure { color: var(--doubt); font-style: normal; font-weight: 600; font-size: .8rem; }
 code { display: block; font-size: .72rem; overflow-wrap: anywhere; margin-top: .3rem; }
