@@ -27,6 +27,7 @@ def test_a_part_that_is_rehearsed_leaves_its_json(tmp_path):
 
 def test_how_a_part_may_end(tmp_path, capsys, monkeypatch):
     slow, bad = (tmp_path / name for name in ("slow.py", "bad.py"))
+    monkeypatch.setattr(gpu, "_PATIENCE", 1)
     slow.write_text("import time; print('begun', flush=True); time.sleep(60)")
     bad.write_text("raise SystemExit('it is bad')")
     parts = Part("slow", 1, "", f"{slow} FILE"), Part("bad", 9, "", f"{bad} FILE")

@@ -9,10 +9,13 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
+import reference
 import torch
 from helpers import command, images, make_pictures, prompted, small_clip
+from safetensors.torch import save_file
 
 import train
 from varprompt import files
@@ -134,14 +137,40 @@ def test_parameters_after_30_steps_do_not_depend_on_the_number_of_ranks(trainer,
             assert (a - b).abs().max() < 1e-5
 
 
-def test_figures_of_a_run_do_not_depend_on_the_number_of_ranks(pictures, tmp_path):
+VISUAL = {  # coupled and independent prompts in both towers, regularisers, averages
+    "VPT": {},
+    "MaPLe": {"TRAINER__MAPLE__PREC": "fp32", "TRAINER__MAPLE__PROMPT_DEPTH": 2},
+    "VPT_PromptSRC": {
+        f"TRAINER__VPT_PROMPTSRC__{key}": value
+        for key, value in (
+            ("PREC", "fp32"),
+            ("L", 2),
+            ("PROMPT_DEPTH_TEXT", 2),
+            ("PROMPT_DEPTH_VISION", 2),
+        )  # fmt: skip
+    },
+}
+
+
+@pytest.mark.parametrize("trainer", VISUAL)
+def test_a_run_does_not_depend_on_the_number_of_ranks(trainer, pictures, tmp_path):
     """20 test images in batches of 7: each process encodes whole batches."""
-    found = []
+    options = {"OPTIM__MAX_EPOCH": 2, "TEST__CACHE_SIZE_GB": 0, "OPTIM__LR": 0.002}
+    if trainer != "VPT":
+        clip = reference.random_clip(patch=8, context_length=40).state_dict()
+        save_file({k: v.contiguous() for k, v in clip.items()}, tmp_path / "vit.safetensors")
+        options["MODEL__BACKBONE__PATH"] = tmp_path / "vit.safetensors"
+        options["MODEL__BACKBONE__ACTIVATION"] = "quick_gelu"
+    found, learned = [], []
     for size in (1, 2):
         folder = tmp_path / str(size)
-        arguments = command(pictures, folder, OPTIM__MAX_EPOCH=1, TEST__CACHE_SIZE_GB=0)
-        assert run_on(size, tmp_path / f"log{size}", arguments) == [0] * size
+        arguments = command(pictures, folder, trainer=trainer, **options, **VISUAL[trainer])
+        log = tmp_path / f"log{size}"
+        assert run_on(size, log, arguments) == [0] * size, Path(f"{log}.0").read_text()[-2000:]
         found.append(results(folder))
+        learned.append(state(folder)["state_dict"])
+    for name, value in learned[0].items():
+        assert (learned[1][name] - value).abs().max() < 1e-5, name
     assert found[0].pop("nll") == pytest.approx(found[1].pop("nll"), abs=1e-5)
     assert found[0]["per_class"] == found[1]["per_class"]
     assert found[0]["identity"] == found[1]["identity"]

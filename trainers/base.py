@@ -140,6 +140,8 @@ class PromptTrainer(TestedTrainer):
         """Unit-norm image features `(B, E)` and labels `(B,)` on the device."""
         if "features" in batch:
             features = batch["features"].to(self.device, non_blocking=True)
+        elif self.prompt_config.has_visual:  # with gradients: every process has all images
+            features = self.encode_image(batch["img"])
         else:
             features = self.ranks.rows(self.encode_image, batch["img"])
         return features, batch["label"].to(self.device, non_blocking=True)
