@@ -1,6 +1,7 @@
 """The command refuses what cannot be, before a model is loaded; it listens on this machine only."""
 
 import os
+import socket
 import sys
 import types
 
@@ -30,13 +31,18 @@ def test_this_machine_only(served, tmp_path, capsys):
     assert run_tool(TOOL, [str(tmp_path / "pets")]) == 0
     assert capsys.readouterr().err == ""
     answers, *rest = served[0]
-    assert rest == ["127.0.0.1", None, False] and answers.name == "pets"
+    host, port, browser = rest
+    assert host == "127.0.0.1" and 7860 <= port < 7960 and browser is False
+    assert answers.name == "pets"
     assert answers.own_classes.splitlines() == list(classifier().class_names_)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-    flags = ["--host", "0.0.0.0", "--port", "80", "--open"]
+    with socket.socket() as probe:
+        probe.bind(("0.0.0.0", 0))
+        port = probe.getsockname()[1]
+    flags = ["--host", "0.0.0.0", "--port", str(port), "--open"]
     assert run_tool(TOOL, [str(tmp_path / "pets"), *flags]) == 0
     assert "whoever reaches 0.0.0.0" in capsys.readouterr().err
-    assert served[1][1:] == ("0.0.0.0", 80, True)
+    assert served[1][1:] == ("0.0.0.0", port, True)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +63,19 @@ def test_bad_input(served, flags, said, tmp_path, capsys):
     assert run_tool(TOOL, [str(tmp_path / "gone"), *flags]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ") and said in shown and not served
+
+
+def test_where_nobody_can_listen(served, tmp_path, capsys):
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        flags = {"--port": str(port), "--host": "192.0.2.1"}  # the second one is nobody's
+        for flag, value in flags.items():
+            assert run_tool(TOOL, [str(tmp_path), flag, value]) == 2
+            said = capsys.readouterr().err
+            assert said.startswith("error: nobody can listen at") and said.count("\n") == 1
+        assert command.free_port("127.0.0.1", [port, port, 0]) == 0
 
 
 def test_without_gradio(monkeypatch, tmp_path, capsys):

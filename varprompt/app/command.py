@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..settings.flags import Parser, given
 from .answers import Answers
 
 _HERE = "127.0.0.1"
+_PORTS = range(7860, 7960)  # tried in this order
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
         "--host", type=given, default=_HERE, metavar="ADDRESS",
         help=f"where to listen ({_HERE}: this machine only)",
     )  # fmt: skip
-    new.add_argument("--port", type=int, metavar="N", help="default: the first free from 7860 on")
+    new.add_argument("--port", type=int, metavar="N",
+                     help=f"default: the first free from {_PORTS[0]} on")  # fmt: skip
     new.add_argument("--open", action="store_true", help="open the page in a browser")
     return new
 
@@ -67,14 +70,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems.append("the page needs gradio, not installed: pip install 'varprompt[app]'")
     if problems:
         raise ConfigError(problems)
+    port = free_port(args.host, _PORTS if args.port is None else [args.port])
     answers = Answers(open_model(args), Path(args.model).name or args.model, args.risk)
     if not _only_here(args.host):
         say(f"warning: whoever reaches {args.host} can use this page; it asks for no password")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at its import: nothing is reported
     from .page import serve
 
-    serve(answers, args.host, args.port, args.open)
+    serve(answers, args.host, port, args.open)
     return 0
+
+
+def free_port(host: str, ports: Sequence[int]) -> int:
+    """The first of `ports` at which `host` can be listened at.
+
+    Raises:
+        ConfigError: there is none, or `host` is no address of this machine.
+    """
+    reason: object = ""
+    for port in ports:
+        try:
+            family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+                probe.bind(address)
+            return port
+        except (OSError, UnicodeError) as error:
+            reason = error
+    tried = f"port {ports[0]}" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]}"
+    raise ConfigError(
+        f"nobody can listen at {host}, {tried} ({reason}): try another --host or --port"
+    )
 
 
 def _only_here(host: str) -> bool:

@@ -47,13 +47,13 @@ def build_page(answers: Answers) -> Any:
     return page
 
 
-def serve(answers: Answers, host: str, port: int | None, browser: bool) -> None:
+def serve(answers: Answers, host: str, port: int, browser: bool) -> None:
     """Show the page until somebody ends it; photos are kept in a folder that goes with it.
 
     Args:
         answers: a model.
         host: address of this machine to listen at.
-        port: None = the first free one from 7860 on.
+        port: a free one.
         browser: whether to open it there.
 
     Raises:
