@@ -1,4 +1,4 @@
-"""Export a checkpoint of the tiny CLIP and measure what was written; see make_embedded_clip.py."""
+"""Export a checkpoint of a tiny CLIP and measure what was written; see make_embedded_*.py."""
 
 import hashlib
 import importlib.metadata
@@ -15,7 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from varprompt.embedded import WEIGHTS, sets, tiny_clip_state_dict  # noqa: E402
+from varprompt.embedded import (  # noqa: E402
+    WEIGHTS,
+    sets,
+    tiny_clip_state_dict,
+    tiny_vit_state_dict,
+)
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
 from varprompt.files import write_atomic  # noqa: E402
@@ -89,29 +94,48 @@ def set_figures(model: CLIP, name: str) -> dict[str, dict[str, float]]:
     return figures
 
 
-def write_note(note: dict) -> None:
+def write_note(note: dict, weights: Path) -> None:
     """Write the provenance beside the weights."""
     text = json.dumps(note, indent=2) + "\n"
-    write_atomic(WEIGHTS.with_suffix(".json"), lambda file: file.write(text.encode()))
+    write_atomic(weights.with_suffix(".json"), lambda file: file.write(text.encode()))
 
 
 def export(checkpoint: Path) -> None:
     """Write the weights, measure what was written, and write the provenance beside them."""
     state = torch.load(checkpoint, weights_only=True)
-    data = to_bytes(stored_form(state["model"], state["token_ids"]))
+    stored = stored_form(state["model"], state["token_ids"])
+    told = {"tokens_stored": len(state["token_ids"])}
+    publish(stored, WEIGHTS, "make_embedded_clip.py", state, told)
+
+
+def publish(
+    stored: dict[str, Tensor], weights: Path, script: str, state: dict, told: dict
+) -> None:  # fmt: skip
+    """Write stored tensors, measure the model they make, and write the provenance beside them.
+
+    Args:
+        stored: what the file holds.
+        weights: the file.
+        script: that trained it.
+        state: its checkpoint.
+        told: what else the provenance says.
+    """
+    data = to_bytes(stored)
     note = {"sha256": hashlib.sha256(data).hexdigest()}
-    write_atomic(WEIGHTS, lambda file: file.write(data))
-    write_note(note)
-    model = clip_model.build_model(tiny_clip_state_dict()).float()
+    write_atomic(weights, lambda file: file.write(data))
+    write_note(note, weights)
+    made = tiny_clip_state_dict() if weights == WEIGHTS else tiny_vit_state_dict()
+    model = clip_model.build_model(made).float()
     steps, planned = state["step"], state["steps"]
+    end = f" --end {state['end']}" if state.get("end", planned) != planned else ""
     note |= {
-        "command": f"python scripts/make_embedded_clip.py --seed {state['seed']} --steps {planned}"
+        "command": f"python scripts/{script} --seed {state['seed']} --steps {planned}{end}"
                    f" --threads {state['threads']}",
         "steps_done": steps, "steps_planned": planned,
         "date": date.today().isoformat(), "python": platform.python_version(),
         "versions": {p: importlib.metadata.version(p)
                      for p in ("torch", "numpy", "clip-anytorch", "safetensors", "scikit-learn")},
-        "tokens_stored": len(state["token_ids"]), "final_training_loss": round(state["loss"], 3),
+        **told, "final_training_loss": round(state["loss"], 3),
         "held_out": {
             "what": f"zero-shot accuracy in % among {len(load_masks().names)} names, 'a photo"
                     f" of a {{}}.', {HELD_OUT_PER_NAME} new pictures a name, seed {HELD_OUT_SEED}",
@@ -119,5 +143,5 @@ def export(checkpoint: Path) -> None:
         },
         "zero_shot_base_new": {name: set_figures(model, name) for name in sets.SETS},
     }  # fmt: skip
-    write_note(note)
+    write_note(note, weights)
     print(json.dumps(note, indent=2))

@@ -49,13 +49,15 @@ class Batch:
     prompts: list[str]  # N, all names in one template
 
 
-def draw_batch(seed: int, step: int, jitter: float, names: tuple[str, ...]) -> Batch:
-    """Return the batch of one step; it depends on the arguments only."""
+def draw_batch(
+    seed: int, step: int, jitter: float, names: tuple[str, ...], size: int = 0
+) -> Batch:  # fmt: skip
+    """Return the batch of one step (of `BATCH` pictures); it depends on the arguments only."""
     generator = torch.Generator().manual_seed(seed * 1_000_000 + step)
     rng = random.Random(seed * 1_000_000 + step)  # noqa: S311
     weight = torch.ones(len(names))
     weight[-10:] = 2  # digits come in 15 fonts, and their data set is real: it needs more practice
-    labels = torch.multinomial(weight, BATCH, replacement=True, generator=generator)
+    labels = torch.multinomial(weight, size or BATCH, replacement=True, generator=generator)
     scene = draw(labels, generator, jitter=jitter)
     sentences = captions.captions(scene, [names[label] for label in labels], rng)
     template = rng.choice(captions.TEMPLATES) + rng.choice(("", "."))

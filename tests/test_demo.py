@@ -34,6 +34,14 @@ def test_runs_of_the_demo_and_where_they_lie(tmp_path):
     assert all(Path(file).is_file() for file in files)
 
 
+def test_all_prompt_learners_in_front_of_one_clip(tmp_path):
+    runs = demo.all_runs(args("--output", str(tmp_path), "--learners", "--seeds", "1", "2"))
+    assert len(runs) == 4 * (10 * 2 + 1)
+    for name, (train, _) in runs.items():
+        assert train[train.index("MODEL.BACKBONE.NAME") + 1] == "embedded_vit"
+        assert Path(train[train.index("--config-file") + 1]).is_file(), name
+
+
 def test_quick_look_has_several_seeds(tmp_path, monkeypatch):
     """One seed of digits can show VPT at the words, where it starts."""
     seen = {}

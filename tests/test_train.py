@@ -63,7 +63,7 @@ BAD = {
     "unknown trainer": (["--trainer", "VTP"], {}, "did you mean 'VPT'?"),
     "unknown data set": ([], {"DATASET.NAME": "Foldr"}, "did you mean 'Folder'?"),
     "unknown backbone": (
-        [], {"MODEL.BACKBONE.NAME": "vit_b16"}, "is unknown; choose from embedded, RN50,",
+        [], {"MODEL.BACKBONE.NAME": "vit_b16"}, "is unknown; choose from embedded, embedded_vit, ",
     ),
     "nearest backbone": ([], {"MODEL.BACKBONE.NAME": "vit_b16"}, "did you mean 'ViT-B/16'?"),
     "unknown key": ([], {"TRAINER.VPT.LL": 3}, "did you mean TRAINER.VPT.L?"),

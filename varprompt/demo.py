@@ -36,14 +36,14 @@ SEEDS = (1, 2, 3)
 SHOTS = 16
 # trainer, name of its config in the results, options on top of its embedded.yaml
 METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("ZeroshotCLIP", "embedded", ()),
-    ("CoOp", "embedded", ()),
-    ("CoCoOp", "embedded", ()),
-    ("VPT", "embedded", ()),
+    *((name, "embedded", ()) for name in ("ZeroshotCLIP", "CoOp", "CoCoOp", "VPT")),
     ("VPT", "embedded_map", ("TRAINER.VPT.POSTERIOR", "delta")),
     ("VPT_CoCoOp", "embedded", ()),
 )
-
+# prompt learners without and with a posterior, all in front of the same CLIP
+_PAIRS = "CoOp VPT CoCoOp VPT_CoCoOp KgCoOp VPT_KgCoOp MaPLe VPT_MaPLe PromptSRC VPT_PromptSRC"
+_VIT = ("MODEL.BACKBONE.NAME", "embedded_vit")
+LEARNERS = tuple((name, "embedded_vit", _VIT) for name in ("ZeroshotCLIP", *_PAIRS.split()))
 
 _stopped = False  # whether a signal has ended a run of this process
 
@@ -66,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
                    help=f"of configs/datasets; default: {' '.join(DATASETS)}")  # fmt: skip
     p.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 1 2 3")
     p.add_argument("--quick", action="store_true", help=f"a first look: {' '.join(QUICK)} only")
+    p.add_argument("--learners", action="store_true",
+                   help="KgCoOp, MaPLe, PromptSRC, too, on the vision transformer")  # fmt: skip
     p.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
                    help="runs at the same time, one thread each; default: %(default)s")  # fmt: skip
     return p
@@ -134,7 +136,7 @@ def all_runs(args: argparse.Namespace) -> dict[str, list[list[str]]]:
         )
         for seed in args.seeds
         for dataset in args.datasets
-        for trainer, config, options in METHODS
+        for trainer, config, options in (LEARNERS if args.learners else METHODS)
         if trainer != "ZeroshotCLIP" or seed == args.seeds[0]
     }
 

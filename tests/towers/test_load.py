@@ -215,7 +215,7 @@ def test_sources_of_others_register_by_prefix(monkeypatch):
     assert asked == [("tiny:1", "weights.bin")]
     assert clip.provenance.mean == (0.5, 0.5, 0.5) and clip.activation == "gelu"
     assert not any(p.requires_grad for p in clip.parameters())
-    with pytest.raises(ConfigError, match=r"embedded, RN50, .*, mine:NAME \(MODEL"):
+    with pytest.raises(ConfigError, match=r"embedded, embedded_vit, RN50, .*, mine:NAME \(MODEL"):
         load_clip("yours:tiny")
 
 
@@ -433,7 +433,9 @@ def test_damaged_safetensors(tmp_path):
 def test_missing_and_unknown(tmp_path):
     with pytest.raises(CheckpointError, match=r"does not exist \(MODEL\.BACKBONE\.PATH\)"):
         load_clip("", str(tmp_path / "none.pt"))
-    with pytest.raises(ConfigError, match=r"'ViT-B/17' is unknown; choose from embedded, RN50,"):
+    with pytest.raises(
+        ConfigError, match=r"'ViT-B/17' is unknown; choose from embedded, embedded_vit, RN50,"
+    ):
         load_clip("ViT-B/17")
 
 

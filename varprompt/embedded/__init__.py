@@ -1,4 +1,4 @@
-"""The embedded benchmark: a tiny CLIP and small data sets that need no download."""
+"""The embedded benchmark: two tiny CLIPs and small data sets that need no download."""
 
 import hashlib
 import json
@@ -13,9 +13,10 @@ from torch import Tensor
 from ..errors import CheckpointError
 from .sets import make_dataset
 
-__all__ = ["make_dataset", "tiny_clip_state_dict"]
+__all__ = ["make_dataset", "tiny_clip_state_dict", "tiny_vit_state_dict"]
 
 WEIGHTS = Path(__file__).with_name("tiny_clip.safetensors")
+VIT_WEIGHTS = Path(__file__).with_name("tiny_vit.safetensors")
 VOCABULARY_SIZE = 49_408
 UNTRAINED_SEED, UNTRAINED_STD = 0, 0.02  # CLIP's initialisation: what an unseen word looks like
 
@@ -29,17 +30,10 @@ def tiny_clip_state_dict() -> dict[str, Tensor]:
     Raises:
         CheckpointError: the weight file is missing or is not the one its JSON describes.
     """
-    data, wanted = _read(WEIGHTS), _wanted_sha256()
-    found = hashlib.sha256(data).hexdigest()
-    if found != wanted:
-        raise CheckpointError(
-            f"{WEIGHTS} is damaged: its sha256 is {found}, {WEIGHTS.with_suffix('.json').name} "
-            f"says {wanted}; restore both files (git checkout, or install the package again)"
-        )
+    stored = _stored(WEIGHTS)
     try:
-        stored = load(data)
         ids, rows = stored.pop("token_ids").long(), stored.pop("token_rows").float()
-    except (SafetensorError, KeyError) as error:
+    except KeyError as error:
         raise CheckpointError(f"{WEIGHTS} is not a tiny CLIP: {error}") from error
     noise = np.random.RandomState(UNTRAINED_SEED).standard_normal((VOCABULARY_SIZE, rows.shape[1]))
     table = torch.from_numpy((UNTRAINED_STD * noise).astype(np.float32))
@@ -54,18 +48,43 @@ def tiny_clip_state_dict() -> dict[str, Tensor]:
     return state | {"token_embedding.weight": table}
 
 
+def tiny_vit_state_dict() -> dict[str, Tensor]:
+    """The same for the tiny CLIP with a vision transformer: its text tower is the first one's.
+
+    Raises:
+        CheckpointError: a weight file is missing or is not the one its JSON describes.
+    """
+    text = {k: v for k, v in tiny_clip_state_dict().items() if not k.startswith("visual.")}
+    return text | {key: tensor.float() for key, tensor in _stored(VIT_WEIGHTS).items()}
+
+
+def _stored(weights: Path) -> dict[str, Tensor]:
+    """The tensors of a file, if they are those that its JSON describes."""
+    data, wanted = _read(weights), _wanted_sha256(weights)
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        raise CheckpointError(
+            f"{weights} is damaged: its sha256 is {found}, {weights.with_suffix('.json').name} "
+            f"says {wanted}; restore both files (git checkout, or install the package again)"
+        )
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{weights} is not a tiny CLIP: {error}") from error
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}); it belongs to the package: restore it, or "
-            "make it with scripts/make_embedded_clip.py"
+            "make it with scripts/make_embedded_clip.py or make_embedded_vit.py"
         ) from error
 
 
-def _wanted_sha256() -> str:
-    path = WEIGHTS.with_suffix(".json")
+def _wanted_sha256(weights: Path) -> str:
+    path = weights.with_suffix(".json")
     try:
         return json.loads(_read(path))["sha256"]
     except (ValueError, KeyError, TypeError) as error:

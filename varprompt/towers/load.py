@@ -38,9 +38,22 @@ def load_embedded(name: str = "", path: str = "", activation: str = "") -> Any:
     return build_clip(tiny_clip_state_dict(), "the embedded tiny CLIP", "quick_gelu")
 
 
+def load_embedded_vit(name: str = "", path: str = "", activation: str = "") -> Any:
+    """The same with the tiny CLIP whose image tower is a vision transformer."""
+    from ..embedded import tiny_vit_state_dict
+
+    if path:
+        return load_file(path, activation)
+    source = "the embedded tiny CLIP with a vision transformer"
+    return build_clip(tiny_vit_state_dict(), source, "quick_gelu")
+
+
+EMBEDDED = {"embedded": load_embedded, "embedded_vit": load_embedded_vit}
+"""The sources that are their only name."""
+
 CLIP_SOURCES: dict[str, Callable[[str, str, str], Any]] = {
     "openai": load_openai,
-    "embedded": load_embedded,
+    **EMBEDDED,
     "open_clip": load_open_clip,
     "hf": load_hf,
 }
@@ -57,9 +70,10 @@ def load_clip(
     """Load a CLIP in evaluation mode, float32, all parameters frozen.
 
     Args:
-        name: an OpenAI model name ("ViT-B/16", also "openai:ViT-B/16"), "embedded" for the tiny
-            CLIP of this package, "open_clip:NAME/TAG", "hf:ORG/MODEL", their folders (see
-            docs/towers.md), or "SOURCE:NAME" with another source in `CLIP_SOURCES`.
+        name: an OpenAI model name ("ViT-B/16", also "openai:ViT-B/16"), "embedded" and
+            "embedded_vit" for the tiny CLIPs of this package, "open_clip:NAME/TAG", "hf:ORG/MODEL",
+            their folders (see docs/towers.md), or "SOURCE:NAME" with another source in
+            `CLIP_SOURCES`.
         path: a weight file (state dict, safetensors or TorchScript archive); overrides `name`
             for OpenAI's names and "embedded", and is that of the named model of "open_clip".
         device: where the model goes.
@@ -102,8 +116,8 @@ def check_backbone(name: str) -> None:
     source, rest = _split(name)
     if source != "openai" or rest in (urls := openai_urls()):
         return
-    others = [f"{prefix}:NAME" for prefix in CLIP_SOURCES if prefix not in ("openai", "embedded")]
-    names = ["embedded", *urls]
+    others = [f"{prefix}:NAME" for prefix in CLIP_SOURCES if prefix not in ("openai", *EMBEDDED)]
+    names = [*EMBEDDED, *urls]
     plain = {n.lower(): n for n in names}
     near = difflib.get_close_matches(rest.lower().replace("_", "-"), plain, 1, 0.4)
     hint = f"; did you mean {plain[near[0]]!r}?" if near else ""
@@ -116,6 +130,6 @@ def check_backbone(name: str) -> None:
 def _split(name: str) -> tuple[str, str]:
     """Source and the name in it; a bare name that is no source is one of OpenAI's."""
     prefix, colon, rest = name.partition(":")
-    if prefix in CLIP_SOURCES and (colon or prefix == "embedded"):
+    if prefix in CLIP_SOURCES and (colon or prefix in EMBEDDED):
         return prefix, rest
     return "openai", name
