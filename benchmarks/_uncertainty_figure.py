@@ -32,9 +32,9 @@ def draw(table: Table, path: Path) -> None:
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
     middle.legend(frameon=False, fontsize=8)
-    seeds = len(table.seeds)
+    sets, seeds = len(table.sets), len(table.seeds)
     figure.suptitle(
-        f"Means of 8 embedded sets, {seeds} seed{'s' * (seeds > 1)}; filled: as trained, open: "
+        f"Means of {sets} embedded sets, {seeds} seed{'s' * (seeds > 1)}; filled: plain, open: "
         "with the temperature of the validation images"
     )
     data = io.BytesIO()
@@ -61,10 +61,6 @@ def _scores(axes: Any, table: Table, colours: dict[str, Any]) -> None:
     """AUROC of new against base images; mutual information of a single sample is no score."""
     for method in table.methods:
         values = [table.mean((method, "none"), f"ood/ood_{name}_auroc") for name in SCORES]
-        if not table.mean((method, "none"), "base/n_samples") or (
-            table.mean((method, "none"), "base/n_samples") == 1
-        ):
-            values[-1] = None
         axes.plot(
             range(len(SCORES)),
             [float("nan") if v is None else v for v in values],

@@ -36,38 +36,50 @@ class Difference:
 
 
 class Table:
-    """The runs of all seeds that are complete for all sets and methods.
+    """The runs of all seeds that are complete for all methods and all sets that were begun.
 
-    If there is no such seed, the slowest method is left out, if need be the next one, too.
+    If there is no such seed, the slowest method is left out, if need be the next one, and at last
+    the sets that are not complete for any seed.
 
     Attributes:
-        seeds: of these, ascending.
-        methods: that are in the table.
+        seeds: that are in the table, ascending.
+        methods: likewise.
+        sets: likewise.
         left_out: runs that are not.
     """
 
     def __init__(self, rows: Iterable[Row]):
         self._rows = {(r["dataset"], r["seed"], r["method"]): r for r in rows}
-        self.methods = list(METHODS)
-        self.seeds = self._complete()
+        begun = [name for name in SETS if any(name == found for found, _, _ in self._rows)]
+        self.sets, self.methods = begun, list(METHODS)
+        self.seeds = self._complete(begun)
         for method in reversed(SLOW):
             if not self.seeds:
                 self.methods.remove(method)
-                self.seeds = self._complete()
+                self.seeds = self._complete(begun)
+        if not self.seeds:
+            self.sets = [name for name in begun if self._complete([name])]
+            self.seeds = self._complete(self.sets) if self.sets else []
         self.left_out = sum(
-            seed not in self.seeds or method not in self.methods for _, seed, method in self._rows
+            name not in self.sets or seed not in self.seeds or method not in self.methods
+            for name, seed, method in self._rows
         )
 
-    def _complete(self) -> list[int]:
+    @property
+    def n_runs(self) -> int:
+        """Of each method."""
+        return len(self.sets) * len(self.seeds)
+
+    def _complete(self, sets: Sequence[str]) -> list[int]:
         found = sorted({seed for _, seed, _ in self._rows})
-        wanted = [(name, method) for name in SETS for method in self.methods]
+        wanted = [(name, method) for name in sets for method in self.methods]
         return [s for s in found if all((name, s, method) in self._rows for name, method in wanted)]
 
     def values(self, variant: Variant, figure: str) -> dict[Cell, float]:
         """A figure "PART/KEY" of a variant in every run that has it; "H" is made of accuracies."""
         method, calibrator = variant
         found = {}
-        for name in SETS:
+        for name in self.sets:
             for seed in self.seeds:
                 row = self._rows[name, seed, method]
                 value = _figure(row, calibrator, figure)
@@ -78,7 +90,7 @@ class Table:
     def mean(self, variant: Variant, figure: str) -> float | None:
         """Over all sets and seeds; None if a run does not have it."""
         values = self.values(variant, figure)
-        complete = len(values) == len(SETS) * len(self.seeds)
+        complete = len(values) == self.n_runs
         return statistics.fmean(values.values()) if complete else None
 
     def keys(self) -> list[str]:
@@ -89,11 +101,11 @@ class Table:
     def difference(self, one: Variant, other: Variant, figure: str) -> Difference | None:
         """`one` minus `other`, paired by set and seed; None if runs do not have the figure."""
         first, second = self.values(one, figure), self.values(other, figure)
-        if not len(first) == len(second) == len(SETS) * len(self.seeds):
+        if not len(first) == len(second) == self.n_runs:
             return None
         delta = {cell: first[cell] - second[cell] for cell in first}
-        by_seed = [statistics.fmean(delta[name, seed] for name in SETS) for seed in self.seeds]
-        by_set = [statistics.fmean(delta[name, seed] for seed in self.seeds) for name in SETS]
+        by_seed = [statistics.fmean(delta[name, seed] for name in self.sets) for seed in self.seeds]
+        by_set = [statistics.fmean(delta[name, seed] for seed in self.seeds) for name in self.sets]
         mean, over_seeds = mean_interval(by_seed)
         return Difference(
             mean, over_seeds, mean_interval(by_set)[1],
@@ -107,6 +119,8 @@ def _figure(row: Row, calibrator: str, figure: str) -> float | None:
         parts = [row[f"{part}/{calibrator}/accuracy"] for part in ("base", "new")]
         return harmonic(*map(float, parts))
     part, key = figure.split("/")
+    if "mutual_information" in key and row.get("base/none/n_samples") == 1:
+        return None  # of one sample there is none
     value = row.get(f"{part}/{calibrator}/{key}")
     return None if value is None else float(value)
 

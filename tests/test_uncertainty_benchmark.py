@@ -77,7 +77,8 @@ def row(dataset, seed, method):
             found[f"{part}/{calibrator}/ece"] = hash_free(dataset, seed, method)
             found[f"{part}/{calibrator}/nll"] = 1 + hash_free(method, dataset)
         found[f"base/{calibrator}/n_samples"] = 2 if method.startswith("vpt") else 1
-        found[f"ood/{calibrator}/ood_entropy_auroc"] = accuracy
+        for name in ("entropy", "mutual_information"):
+            found[f"ood/{calibrator}/ood_{name}_auroc"] = accuracy
     return found
 
 
@@ -93,6 +94,8 @@ def test_only_complete_seeds_count_and_differences_are_paired():
     assert table.seeds == [1, 2] and table.left_out == len(runs.SETS) * len(runs.METHODS) - 1
     assert table.mean(("map", "none"), "base/accuracy") == pytest.approx(51.5 + 0.35)
     assert table.mean(("map", "none"), "base/aurc") is None
+    known = {m: table.mean((m, "none"), "ood/ood_mutual_information_auroc") for m in table.methods}
+    assert {m for m in known if known[m]} == {"vpt_official", "vpt_scaled", "vpt_cocoop"}
     found = table.difference(("coop_50", "none"), ("map", "none"), "H")
     assert found.mean == pytest.approx(3) and found.n_sets_up == 8
     ece = table.difference(("coop_50", "none"), ("map", "none"), "base/ece")
@@ -114,8 +117,12 @@ def test_without_a_complete_seed_the_slowest_methods_are_left_out(capsys, tmp_pa
         table = Table([r for r in ROWS if r["method"] not in runs.SLOW[-number:]])
         assert table.seeds == [1, 2, 3]
         assert set(runs.METHODS) - set(table.methods) == set(runs.SLOW[-number:])
+    some = [r for r in ROWS if (r["dataset"], r["method"]) != ("zoom", "map")]
+    cut = Table([r for r in some if r["method"] not in runs.SLOW])
+    assert cut.seeds == [1, 2, 3] and cut.sets == [d for d in runs.SETS if d != "zoom"]
+    assert Table([r for r in ROWS if r["dataset"] == "digits"]).sets == ["digits"]
     _uncertainty_report.report(ROWS[:5], tmp_path / "rows.png")
-    assert "no seed is complete" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "there is no set yet" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path):
@@ -136,7 +143,7 @@ def test_the_report_has_tables_means_and_a_figure(tmp_path, capsys):
     uncertainty.write(path, ROWS, {})
     assert uncertainty.main(["--report", "--output", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert "Seeds 1, 2; 71 runs of seeds that are not complete are left out." in printed
+    assert f"Seeds 1, 2; sets {', '.join(runs.SETS)}; 71 runs beside these are left" in printed
     line = next(x for x in printed.split("\n") if x.startswith("| CoOp, 50 epochs - zero-shot |"))
     assert line.split(" | ")[1] == "**+3.0 ±0.0 (±0.0)**"
     means = (tmp_path / "rows.csv").read_text().split("\n")
