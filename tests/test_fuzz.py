@@ -22,7 +22,8 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401 - registers the data sets
 import train
 import trainers.baselines  # noqa: F401 - registers the trainers
-from varprompt.config import LONGEST, MOST_SAMPLES, RESIDUALS
+from varprompt.config import MOST_SAMPLES, RESIDUALS
+from varprompt.config_problems import LONGEST
 from varprompt.errors import ConfigError, VarPromptError
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.ops import SAMPLERS
