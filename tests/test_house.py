@@ -5,6 +5,7 @@ Imports inside functions count, too: they hide a direction, they do not change i
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,11 @@ def test_every_part_has_its_place():
     placed = set().union(*FLOORS) | LEAVES.keys() | OLD_PATHS
     without_code = {"data"}
     assert PARTS - placed - without_code == set()
+
+
+def test_test_files_have_names_of_their_own():
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []  # pytest imports one of them
 
 
 @pytest.mark.parametrize("edge", sorted(EDGES), ids=" -> ".join)
