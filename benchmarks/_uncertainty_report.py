@@ -159,7 +159,7 @@ def differences(table: Table) -> str:
         for (key, difference), p in zip(found.items(), adjusted, strict=True)
     }
     rows = [
-        [f"{title(one)} - {title(other)}",
+        [f"{title(one)} minus {title(other)}",
          *(_difference(found.get(((one, other), key)), digits) for _, key, digits in FIGURES)]
         for one, other in pairs
     ]  # fmt: skip

@@ -144,7 +144,8 @@ def test_the_report_has_tables_means_and_a_figure(tmp_path, capsys):
     assert uncertainty.main(["--report", "--output", str(path)]) == 0
     printed = capsys.readouterr().out
     assert f"Seeds 1, 2; sets {', '.join(runs.SETS)}; 71 runs beside these are left" in printed
-    line = next(x for x in printed.split("\n") if x.startswith("| CoOp, 50 epochs - zero-shot |"))
+    start = "| CoOp, 50 epochs minus zero-shot |"
+    line = next(x for x in printed.split("\n") if x.startswith(start))
     assert line.split(" | ")[1] == "**+3.0 ±0.0 (±0.0)**"
     means = (tmp_path / "rows.csv").read_text().split("\n")
     assert means[1].split(",")[:2] == ["H", "51.85"]
