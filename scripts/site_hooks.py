@@ -22,6 +22,9 @@ PAGES = {  # of the site -> files of the repository that are not in docs/
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
 }
+FIGURES = sorted(  # that pages show
+    path.relative_to(ROOT).as_posix() for path in ROOT.glob("benchmarks/results/*.png")
+)
 _LINK = re.compile(r"\[(?P<text>[^\]\[]*)\]\((?P<to>[^)\s#:]+)(?P<anchor>#[^)\s]*)?\)")
 _CODE = re.compile(r"(^```.*?^```[^\n]*$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 _DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
@@ -29,8 +32,8 @@ _INLINE = re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?![\w$])")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages at the top of the repository."""
-    for page, file in PAGES.items():
+    """Add the pages at the top of the repository, and the figures."""
+    for page, file in [*PAGES.items(), *zip(FIGURES, FIGURES, strict=True)]:
         files.append(File.generated(config, page, abs_src_path=str(ROOT / file)))
     return files
 
@@ -38,7 +41,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Links and formulas of one page, outside of code."""
     source = PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    on_site = {file: name for name, file in PAGES.items()}
+    on_site = {file: name for name, file in PAGES.items()} | {file: file for file in FIGURES}
     on_site |= {f"docs/{file.src_uri}": file.src_uri for file in files if file.src_uri not in PAGES}
     parts = _CODE.split(markdown)
     for i, text in enumerate(parts):
