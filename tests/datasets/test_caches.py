@@ -157,7 +157,7 @@ class Call:
         (Call(__import__("os").system, "touch made"), r"(posix|nt)\.system"),
         (Call(shutil.rmtree, "precious"), r"shutil\.rmtree"),
         ({"train": [Call(getattr, 1, "real")]}, r"builtins\.getattr"),
-        ({"train": [Path("x")]}, r"pathlib\.PosixPath"),
+        ({"train": [Path("x")]}, r"pathlib(\._local)?\.PosixPath"),
         (random.Random, r"random\.Random"),
     ],
 )
