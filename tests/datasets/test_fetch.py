@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torchvision
+from packaging.version import Version
 
 from datasets import COOP_DATASETS, fetching, unpack
 from datasets.downloads import ARCHIVES, BY_HAND
@@ -329,6 +330,9 @@ def test_no_network_is_one_line_a_file(tmp_path, capsys, monkeypatch):
     assert (code, out, len(err)) == (1, "", 2) and all("refused" in line for line in err)
 
 
+@pytest.mark.skipif(
+    Version(torchvision.__version__) < Version("0.29"), reason="older addresses and sums"
+)
 def test_sums_are_torchvisions():
     sets = torchvision.datasets
     known = {archive.url: archive.md5 for some in ARCHIVES.values() for archive in some}

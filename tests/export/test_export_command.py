@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from classifiers import SIZE, WORDS, classifier, pictures
+from packaging.version import Version
 from PIL import Image
 
 from varprompt.console import run_tool
@@ -35,7 +36,11 @@ def normalised():
 def test_onnx_is_what_the_model_says(model, normalised, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     path = tmp_path / "m.onnx"
-    assert run_tool(TOOL, [model, "--onnx", str(path)]) == 0
+    code = run_tool(TOOL, [model, "--onnx", str(path)])
+    if Version(torch.__version__) < Version("2.7"):
+        assert code == 2 and "take a newer torch" in capsys.readouterr().err and not path.exists()
+        return
+    assert code == 0
     said = capsys.readouterr().out
     assert str(path) in said and all(f"{name} " in said for name in OUTPUTS)
     session = onnxruntime.InferenceSession(str(path))

@@ -198,7 +198,8 @@ def test_every_group_keeps_its_ratio():
 def test_no_warnings_and_no_verbose():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not hasattr(build_lr_scheduler(make_optimizer(), optim_cfg()), "verbose")
+        built = build_lr_scheduler(make_optimizer(), optim_cfg())
+    assert not getattr(built, "verbose", False)  # old versions of torch have it, switched off
 
 
 def test_unknown_names_are_reported_together():

@@ -67,6 +67,7 @@ def shallow(path):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile
 @pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.filterwarnings("ignore:Skipping serialization")  # torch 2.6
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_is_the_textbooks(name, pictures, tmp_path, embedded, monkeypatch):
     if name == "VPT-compiled" and not shutil.which("g++"):

@@ -66,11 +66,17 @@ def write_onnx(
 
 
 def _graph(classifier: ImageClassifier, example: Tensor, metadata: Mapping[str, Any]) -> bytes:
-    with quiet():
-        program: Any = torch.onnx.export(
-            classifier, (example,), input_names=["images"], output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False,
-        )  # fmt: skip
+    try:
+        with quiet():
+            program: Any = torch.onnx.export(
+                classifier, (example,), input_names=["images"], output_names=list(OUTPUTS),
+                dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, verbose=False,
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:  # torch 2.6 can say little of what a CLIP is
+        raise VarPromptError(
+            f"torch {torch.__version__} cannot write this model as ONNX ({type(error).__name__}): "
+            "take a newer torch (2.15 can), or --torch or --matrix"
+        ) from error
     model = program.model_proto
     for key, value in metadata.items():
         entry = model.metadata_props.add()
