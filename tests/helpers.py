@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import importlib.util
 import json
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -247,3 +249,13 @@ def compiled_step_is_the_step(step, tensors, eps):
     torch.manual_seed(4)
     assert torch.equal(compiled(*tensors, None), first)
     assert not torch.equal(first, second)
+
+
+def load_script(name):
+    """The module of a file in scripts/, which leaves sys.path as it was."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    path = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = path
+    return module

@@ -1,13 +1,12 @@
 """The tiny CLIP with a vision transformer: its file, its training, and that it knows its world."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import load_script
 from torch.nn import functional as F
 
 from varprompt import embedded
@@ -31,11 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_embedded_vit", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = path
+    module = load_script("make_embedded_vit")
     module.BATCH = 12
     return module
 

@@ -1,22 +1,17 @@
 """The training script: an interrupted training resumes to the very same weights."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import load_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_embedded_clip.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_embedded_clip", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    path = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = path
+    module = load_script("make_embedded_clip")
     module.BATCH = 12
     return module
 
