@@ -37,7 +37,7 @@ def test_workers_without_alarm(monkeypatch):
     """A worker that cannot set itself an alarm leaves signals to its parent all the same."""
     import signal
 
-    from varprompt.images.loaders import leave_signals_to_parent
+    from varprompt.images.workers import leave_signals_to_parent
 
     set_to = {}
     monkeypatch.setattr(signal, "signal", set_to.__setitem__)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from varprompt.console import EXIT_RESUMABLE
 from varprompt.images.encode import view_loader
-from varprompt.images.loaders import derive_seed, end_workers
+from varprompt.images.loaders import derive_seed
+from varprompt.images.workers import end_workers
 from varprompt.objective import objective, predictive_log_prob
 from varprompt.run.guard import StepRecord
 from varprompt.run.identity import TRAIN

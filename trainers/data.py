@@ -10,8 +10,8 @@ from dassl.data import DataManager
 
 from varprompt.errors import ConfigError
 from varprompt.images.content import ContentHasher
-from varprompt.images.loaders import n_cpus
 from varprompt.images.read import ImageItems
+from varprompt.images.workers import n_cpus
 from varprompt.prompt_texts import PromptTexts, read_prompts
 from varprompt.towers.adapt import AdaptedCLIP
 from varprompt.towers.load import input_size

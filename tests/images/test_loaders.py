@@ -1,19 +1,13 @@
 """Order and augmentation are a function of seed, epoch and image."""
 
-import multiprocessing
-import os
 import random
-import re
-import signal
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from varprompt.errors import DataError, VarPromptError
 from varprompt.images.loaders import (
     EpochBatches,
-    PlainLoader,
     SeededItems,
     derive_seed,
     seeded_loader,
@@ -92,113 +86,6 @@ def test_derived_seeds():
     assert len(seeds) == 9 * 9 * 3 and all(0 <= s < 2**31 for s in seeds)
     assert derive_seed(1, 11) != derive_seed(11, 1)
     assert derive_seed(0, 0, "order") == 1355522797  # runs stay repeatable between versions
-
-
-class Deadly(torch.utils.data.Dataset):
-    """The worker that reads item 5 gets a signal."""
-
-    def __init__(self, number):
-        self.number = number
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        if index == 5:
-            os.kill(os.getpid(), self.number)
-        return torch.tensor(index)
-
-
-DEATHS = {signal.SIGKILL: "the memory seems full; lower BATCH_SIZE", signal.SIGBUS: "/dev/shm"}
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
-@pytest.mark.parametrize("number", DEATHS)
-def test_a_dead_worker_is_named_with_the_likely_reason(number):
-    with pytest.raises(VarPromptError) as caught:
-        list(PlainLoader(Deadly(number), batch_size=1, num_workers=1))
-    text = str(caught.value)
-    name = signal.Signals(number).name
-    assert re.match(rf"DataLoader worker [01] \(process \d+\) was killed by {name}: ", text)
-    assert DEATHS[number] in text and len(text.splitlines()) == 1
-
-
-@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset")])
-def test_whatever_a_torn_connection_leads_to(error, monkeypatch):
-    """The reader of a queue whose writer is dead raises what it likes."""
-
-    class Batches:
-        def __init__(self):
-            context = multiprocessing.get_context("fork")
-            self._workers = [context.Process(target=os._exit, args=(3,))]
-            self._workers[0].start()
-
-        def __iter__(self):
-            raise error
-            yield
-
-    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", lambda self: Batches())
-    with pytest.raises(VarPromptError, match=r"worker 0 \(process \d+\) ended with code 3"):
-        list(PlainLoader(Deadly(9), num_workers=0))
-
-
-def test_other_errors_stay_what_they_are(monkeypatch):
-    def broken(self):
-        raise RuntimeError("of the transform")
-        yield
-
-    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", broken)
-    with pytest.raises(RuntimeError, match="of the transform"):
-        list(PlainLoader(Deadly(9), num_workers=0))
-
-
-SHARED = (
-    "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)"
-)
-
-
-class Lacking(torch.utils.data.Dataset):
-    """Workers raise what torch raises when they cannot hand over a batch."""
-
-    def __init__(self, error):
-        self.error = error
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        raise self.error
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
-@pytest.mark.parametrize(
-    "error, kind, message",
-    [
-        (RuntimeError(SHARED), VarPromptError, r"\(unable .* device \(28\)\): set .*NUM_WORKERS 0"),
-        (RuntimeError("unable to write to file </torch_5>"), VarPromptError, "shm-size"),
-        (OSError(24, "Too many open files"), VarPromptError, "ulimit -n"),
-        (RuntimeError("received 0 items of ancdata"), VarPromptError, "ulimit -n"),
-        (MemoryError("out of memory while reading a.png"), MemoryError, "^out of memory .* a.png$"),
-        (MemoryError(), MemoryError, "^out of memory"),
-        (DataError("a.png is broken"), DataError, "^a.png is broken$"),
-    ],
-    ids=["shm", "write", "files", "ancdata", "memory", "bare", "data"],
-)
-def test_what_workers_lack_is_said_in_a_line(error, kind, message):
-    with pytest.raises(kind, match=message) as caught:
-        list(PlainLoader(Lacking(error), num_workers=1))
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_workers_that_cannot_be_started(monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torch.multiprocessing.Queue", full)
-    with pytest.raises(
-        VarPromptError, match="2 data loader workers cannot be started .*NUM_WORKERS 0"
-    ):
-        list(PlainLoader(Lacking(None), num_workers=2))
 
 
 def test_balanced_epochs_show_every_class_as_often():

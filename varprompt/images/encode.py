@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..ranks import ranks
-from .loaders import EpochBatches, PlainLoader, derive_seed, leave_signals_to_parent
+from .loaders import EpochBatches, derive_seed
+from .workers import PlainLoader, leave_signals_to_parent
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
 
@@ -45,8 +47,10 @@ def encode_images(
         generator=torch.Generator(),  # leaves the global one as it is
         worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
-    bar = tqdm(images, disable=None if progress and ranks().first else True, desc="encoding images")
-    mine = [encode(batch).cpu() for batch in bar]
+    hidden = None if progress and ranks().first else True
+    with closing(iter(images)) as batches:  # its workers end, too, if `encode` fails
+        bar = tqdm(batches, "encoding images", len(images), disable=hidden)
+        mine = [encode(batch).cpu() for batch in bar]
     return torch.cat([batch for theirs in ranks().all_of(mine) for batch in theirs])
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
-from .loaders import PlainLoader, leave_signals_to_parent
 from .read import read_rgb
+from .workers import PlainLoader, leave_signals_to_parent
 
 _QUALITY = 80  # of the JPEG that a thumbnail is
 

@@ -183,7 +183,7 @@ def pool_of(args: argparse.Namespace, memory: MemoryModel) -> Pool:
         from .on_ray import RayPool
 
         return RayPool(args.address or "", memory, args.gpus_per_run, args.threads or 1)
-    from ..images.loaders import n_cpus
+    from ..images.workers import n_cpus
     from .local import LocalPool, places_here
 
     places = places_here(args.jobs)

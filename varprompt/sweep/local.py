@@ -97,7 +97,7 @@ def places_here(jobs: int = 0) -> list[Place]:
     """
     import torch
 
-    from ..images.loaders import n_cpus
+    from ..images.workers import n_cpus
     from ..towers.memory import free_memory
 
     count = torch.cuda.device_count()
