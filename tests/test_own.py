@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -40,6 +41,9 @@ def test_the_whole_way(flag, photos, tmp_path, capsys):
     assert [row["predicted"] for row in rows] == list(clf.predict([r["path"] for r in rows]))
     page = (output / "test.html").read_text()
     assert page.count("<img") == 9 and all(name in page for name in NAMES)
+    wrong = {row["path"]: row["label"] for row in rows if row["predicted"] != row["label"]}
+    marked = re.findall(r"<em class=.wrong.>wrong: it is (\w+)</em>.*?<code>(.*?)</code>", page)
+    assert {path: name for name, path in marked} == wrong
     record = json.loads((output / "summary.json").read_text())
     right = np.mean([row["predicted"] == row["label"] for row in rows])
     assert record["accuracy"] == pytest.approx(100 * right)

@@ -22,6 +22,7 @@ from varprompt.run.store import file_sha256, model_file
 
 from .calibration import calibrated
 from .data import selected_on
+from .held_out import keep_scores
 from .identity import identify
 from .resources import most_memory
 from .saved import SavedTrainer
@@ -93,6 +94,8 @@ class TestedTrainer(SavedTrainer):
                 figures["calibration"] = self._compared(calibration, predictor.before, figures)
             predictions = self._write_predictions(loader, tally)
             about = {**self.describe(split), "predictions": predictions}
+            if self.mode == TRAIN:
+                keep_scores(self, calibration.get("temperature", 1.0))
             self.run.write_results({**figures, **about}, identity)
         return figures["accuracy"]
 

@@ -6,7 +6,8 @@
 FOLDER holds a folder for each class, or train/ and test/ with those; or it is a list (CSV or JSON
 lines with path, label and perhaps split). Images without parts are divided within each class: 30 %
 are tested, of the others a part is held out to calibrate. Written are the classifier, what it says
-of each test image, a summary, and a page with the test images and their answers to look at.
+of each test image, a summary, and a page with the test images and their answers to look at, on
+which wrong answers are marked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,17 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _page(clf: PromptClassifier, test: Labelled, args: argparse.Namespace) -> bytes:
-    """The test images with the answers, the least sure first."""
+    """The test images with the answers, the least sure first; wrong ones are marked."""
     held, limit = clf.learned_.held_out, None
     if held is not None:
         limit = risk_threshold(held.confidence, held.correct, RISK)
     # too few held-out images promise nothing: a page that is all "unsure" would say nothing either
     judge = Judge(clf.learned_, _SHOWN, limit if limit and limit.coverage else None)
+    names = dict(zip(clf.classes_.tolist(), clf.class_names_, strict=True))
+    truth = {str(path): names[label] for path, label in zip(test.images, test.labels, strict=True)}
     sheet = Sheet(f"Test images of {args.folder}")
     for batch in stream_images(
         test.images, clf.learned_.transform, _TOGETHER, args.workers, THUMBNAIL
     ):
-        sheet.add(judge.rows(batch.paths, batch.images), batch.thumbnails)
+        rows = judge.rows(batch.paths, batch.images) if batch.paths else []
+        sheet.add([replace(row, truth=truth[row.path]) for row in rows], batch.thumbnails)
         sheet.unreadable += batch.unreadable
     return sheet.render(".html")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from . import files
 from .classifier import PromptClassifier
-from .classifier.learned import Learned, Pixels
+from .classifier.learned import HeldOut, Learned, Pixels
 from .classifier.saved import DESCRIPTION, FOLDER, is_classifier
 from .config import PromptConfig
 from .errors import CheckpointError, ConfigError, VarPromptError, brief
@@ -19,8 +20,15 @@ from .images.inputs import INTERPOLATIONS
 from .learner_state import load_learner
 from .model import PromptedCLIP
 from .prompt_texts import parse_prompts
+from .run.calibrated import kept_temperature
 from .run.folder import MODEL_FOLDER
-from .run.store import model_file
+from .run.held_out import kept_scores
+from .run.store import file_sha256, model_file
+
+_WITHOUT = (
+    "keeps no scores of validation images (it had none, they chose its epoch, or an earlier "
+    "version tested it: then delete results.json there and give its command again)"
+)
 
 
 def load_classifier(
@@ -73,10 +81,12 @@ def classifier_of_run(
 ) -> PromptClassifier:
     """The model that a run of train.py has trained; its arguments are those of `load_classifier`.
 
-    The temperature is 1 and nothing was held out. Images are turned upright and never augmented.
+    The temperature is the one that TEST.CALIBRATION has kept, or 1. Held out are the validation
+    images whose scores the run has kept. Images are turned upright and never augmented.
 
     Raises:
-        CheckpointError: there is no model, it is damaged, or the CLIP is another one.
+        CheckpointError: there is no model, it or what was kept with it is damaged, or the CLIP is
+            another one.
         ConfigError: the configuration cannot be used here.
     """
     file = model_file(folder, epoch)
@@ -97,7 +107,27 @@ def classifier_of_run(
         n_samples_test=config.n_samples_test, n_workers=n_workers, precision=config.precision,
         seed=max(config.test_seed, 0),
     )  # fmt: skip
-    return new.adopt(lambda clip: _learned(clip, cfg, config, names, found, str(file)))
+    temperature, held_out = _kept(Path(folder), file)
+
+    def learned(clip: Any) -> Learned:
+        bare = _learned(clip, cfg, config, names, found, str(file))
+        return replace(bare, temperature=temperature, held_out=held_out, without=_WITHOUT)
+
+    return new.adopt(learned)
+
+
+def _kept(folder: Path, file: Path) -> tuple[float, HeldOut | None]:
+    """Temperature and held-out scores that a run has kept for the model in `file`.
+
+    Raises:
+        CheckpointError: they are damaged.
+    """
+    fitted, scores, digest = kept_temperature(folder), kept_scores(folder), file_sha256(file)
+    temperature = fitted.temperature if fitted and fitted.checkpoint == digest else 1.0
+    if not scores or (scores.checkpoint, scores.temperature) != (digest, temperature):
+        return temperature, None
+    confidence = torch.tensor(scores.confidence, dtype=torch.float64)
+    return temperature, HeldOut(confidence, torch.tensor(scores.correct))
 
 
 def _learned(

@@ -17,8 +17,8 @@ def jpeg(colour, size=(40, 23)):
     return file.getvalue()
 
 
-def row(path, name, p=0.5, total=0.5, unsure=None):
-    return Row(path, ((name, p), ("other", 1 - p)), (total, total / 2, total / 2), unsure)
+def row(path, name, p=0.5, total=0.5, unsure=None, truth=None):
+    return Row(path, ((name, p), ("other", 1 - p)), (total, total / 2, total / 2), unsure, truth)
 
 
 def test_the_least_sure_are_kept_of_many():
@@ -45,6 +45,21 @@ def test_html_is_whole_and_escaped():
     assert [base64.b64decode(i) for i in images] == [data, data]
     assert page.count('class="unsure"') == 1 and "c.png: &lt;no&gt; image" in page
     assert "2 images" in page and "1 unsure" in page and "1 unreadable" in page
+
+
+def test_wrong_answers_are_marked_where_the_right_ones_are_known():
+    sheet = Sheet("model")
+    rows = [row("a.png", "sun", truth="sun"), row("b.png", "sun", unsure=True, truth="<moon>"),
+            row("c.png", "sun", truth="moon"), row("d.png", "sun")]  # fmt: skip
+    sheet.add(rows, [jpeg("red")] * 4)
+    page = sheet.render(".html").decode()
+    figures = {
+        re.search(r"<code>(.)", part)[1]: part for part in re.findall(r"<figure.*?</figure>", page)
+    }
+    assert "2 wrong (66.7 %)" in page  # of three that are known
+    assert 'class="wrong"' in figures["c"] and "wrong: it is moon" in figures["c"]
+    assert 'class="doubt wrong"' in figures["b"] and "wrong: it is &lt;moon&gt;" in figures["b"]
+    assert "wrong" not in figures["a"] + figures["d"]
 
 
 @pytest.mark.parametrize("n", [1, 9, 17])

@@ -28,6 +28,7 @@ from .prediction import Prediction, join
 _ENCODED_TOGETHER = 64  # images; fixed, as last digits depend on it
 _CLASSIFIED_TOGETHER = 256
 _FEWEST = 20  # held-out images that tell a temperature
+_WITHOUT = "keeps no held-out images of these classes"
 _HELD_OUT = ("held_out.confidence", "held_out.correct")
 
 
@@ -80,6 +81,7 @@ class Learned:
         held_out: None if nothing was held out, or if the classes are others.
         counts: how many images it was learned from, for the record.
         texts: synonyms and templates; None = classes are called by their names.
+        without: what is said where `held_out` is None.
     """
 
     model: PromptedCLIP
@@ -90,6 +92,7 @@ class Learned:
     held_out: HeldOut | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     texts: PromptTexts | None = None
+    without: str = _WITHOUT
 
     @property
     def device(self) -> torch.device:
@@ -166,8 +169,9 @@ class Learned:
         tensors = self.model.prompt_learner.state_dict()
         load_learner(model.prompt_learner, tensors, "in memory", list(names), model.tokens)
         return replace(
-            self, model=model, labels=np.asarray(list(names)), names=list(names), held_out=None
-        )
+            self, model=model, labels=np.asarray(list(names)), names=list(names), held_out=None,
+            without=_WITHOUT,
+        )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """All numbers, by name; see `from_tensors`."""

@@ -75,8 +75,8 @@ def known_of_errors(learned: Learned, risk: float, name: str) -> tuple[RiskThres
     held, share = learned.held_out, f"{100 * risk:g} %"
     if held is None:
         return None, (
-            f"{printable(name)} keeps no held-out images of these classes, so nothing is known "
-            f"of errors: no image is marked as unsure at a risk of {share}"
+            f"{printable(name)} {learned.without}, so nothing is known of errors: no image is "
+            f"marked as unsure at a risk of {share}"
         )
     found = risk_threshold(held.confidence, held.correct, risk)
     if not found.coverage:

@@ -25,12 +25,19 @@ class Row:
         top: (class, probability), the most probable first.
         uncertainty: total, aleatoric and epistemic, in nats.
         unsure: whether the probability is below the threshold; None if there is none.
+        truth: the right class, where it is known.
     """
 
     path: str
     top: tuple[tuple[str, float], ...]
     uncertainty: tuple[float, float, float]
     unsure: bool | None = None
+    truth: str | None = None
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the most probable class is known not to be the right one."""
+        return self.truth is not None and self.truth != self.top[0][0]
 
 
 class Writer(Protocol):

@@ -44,7 +44,7 @@ class Sheet:
         self.title = printable(title)
         self.most = most
         self.counts: Counter[str] = Counter()
-        self.n_unsure = 0
+        self.n_unsure = self.n_known = self.n_wrong = 0
         self.unreadable: list[str] = []
         self._kept: list[_Picture] = []
 
@@ -54,6 +54,8 @@ class Sheet:
             picture = _Picture((row.uncertainty[0], -self.n_images), row, jpeg)
             self.counts[row.top[0][0]] += 1
             self.n_unsure += bool(row.unsure)
+            self.n_known += row.truth is not None
+            self.n_wrong += row.wrong
             push = heapq.heappush if len(self._kept) < self.most else heapq.heappushpop
             push(self._kept, picture)
 
@@ -79,6 +81,9 @@ class Sheet:
             parts.append(f"shown are the {len(self._kept):,} least sure")
         if any(p.row.unsure is not None for p in self._kept):
             parts.append(f"{self.n_unsure:,} unsure")
+        if self.n_known:
+            share = 100 * self.n_wrong / self.n_known
+            parts.append(f"{self.n_wrong:,} wrong ({share:.1f} %), marked with the right class")
         if self.unreadable:
             parts.append(f"{len(self.unreadable):,} unreadable")
         return "; ".join(parts)
@@ -154,9 +159,12 @@ def figure(row: Row, jpeg: bytes, below: str = "") -> str:
         for name, p in row.top
     )
     badge = '<em class="unsure">unsure</em>' if row.unsure else ""
+    if row.wrong:
+        badge += f'<em class="wrong">wrong: it is {escaped(row.truth or "")}</em>'
+    marks = " ".join(name for name, on in (("doubt", row.unsure), ("wrong", row.wrong)) if on)
     data = base64.b64encode(jpeg).decode()
     return (
-        f'<figure{" class=doubt" if row.unsure else ""} title="uncertainty in nats: {numbers}">'
+        f'<figure class="{marks}" title="uncertainty in nats: {numbers}">'
         f'<img src="data:image/jpeg;base64,{data}" alt="" loading="lazy">'
         f"<figcaption>{badge}{best}{below}<code>{escaped(row.path)}</code></figcaption></figure>"
     )
@@ -168,14 +176,15 @@ def escaped(text: str) -> str:
 
 
 COLOURS = """:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #69707a;
-  --line: #d5d9de; --bar: #cfe3f7; --doubt: #b3541e; }
+  --line: #d5d9de; --bar: #cfe3f7; --doubt: #9a4a12; --wrong: #c4122f; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171a; --ink: #e8eaed; --soft: #9aa1ab;
-  --line: #363c44; --bar: #1f4468; --doubt: #f0935a; } }"""
+  --line: #363c44; --bar: #1f4468; --doubt: #f0935a; --wrong: #ff6b7a; } }"""
 PICTURE_STYLE = """small, p, code { color: var(--soft); font-weight: normal; }
 .grid { display: grid; gap: .8rem;
   grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
 figure.doubt { border-color: var(--doubt); box-shadow: 0 0 0 1px var(--doubt); }
+figure.wrong { border-color: var(--wrong); box-shadow: 0 0 0 2px var(--wrong); }
 img { display: block; width: 100%; height: 10.5rem; object-fit: contain; }
 figcaption { position: relative; padding: .4rem .5rem; }
 .bar { position: relative; display: flex; justify-content: space-between; gap: .5rem;
@@ -184,7 +193,9 @@ figcaption { position: relative; padding: .4rem .5rem; }
 .bar span, .bar b { position: relative; overflow-wrap: anywhere; font-weight: normal; }
 .bar b { white-space: nowrap; }
 .bar:first-of-type b, .bar:first-of-type span { font-weight: 600; }
-.unsure { color: var(--doubt); font-style: normal; font-weight: 600; font-size: .8rem; }
+.unsure, em.wrong { display: block; font-style: normal; font-weight: 600; font-size: .8rem;
+  color: var(--doubt); overflow-wrap: anywhere; }
+em.wrong { color: var(--wrong); }
 code { display: block; font-size: .72rem; overflow-wrap: anywhere; margin-top: .3rem; }
 li { overflow-wrap: anywhere; }"""
 _PAGE = """<!DOCTYPE html>

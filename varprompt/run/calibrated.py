@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,11 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CheckpointError
-from ..files import write_atomic
 from ..uncertainty import Calibrator, Temperature
 from .evaluate import Predictor
 from .folder import CALIBRATION
+from .kept import read_kept, write_kept
 from .results import Tally
 
 
@@ -80,8 +78,7 @@ class KeptTemperature:
 
     def write(self, folder: str | Path) -> None:
         """Keep it in a run's folder, for tests of its model."""
-        text = json.dumps(self.record(), indent=2)
-        write_atomic(Path(folder, CALIBRATION), lambda file: file.write(text.encode()))
+        write_kept(Path(folder, CALIBRATION), self.record())
 
 
 def kept_temperature(folder: str | Path) -> KeptTemperature | None:
@@ -90,16 +87,8 @@ def kept_temperature(folder: str | Path) -> KeptTemperature | None:
     Raises:
         CheckpointError: the file is damaged.
     """
-    file = Path(folder, CALIBRATION)
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_bytes())
-        return _checked(content)
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{file} is damaged ({error}): delete it, and the temperature is fitted again"
-        ) from error
+    advice = "delete it, and the temperature is fitted again"
+    return read_kept(Path(folder, CALIBRATION), _checked, advice)
 
 
 def _checked(content: Mapping[str, Any]) -> KeptTemperature:

@@ -21,11 +21,11 @@ MODEL_FOLDER = "prompt_learner"
 OTHER_MODEL_FOLDERS = ("MultiModalPromptLearner", "VLPromptLearner")  # MaPLe's, PromptSRC's
 RESUME, RESUME_BEFORE = "resume.pth.tar", "resume-before.pth.tar"
 RESULTS, INVENTORY = "results.json", "identity.json"
-CALIBRATION = "calibration.json"
+CALIBRATION, HELD_OUT = "calibration.json", "held_out.json"
 _LOCK, _HOLDER, _SEED = ".lock", ".holder", ".seed"
 # Names of the files that a run writes; what is called otherwise belongs to somebody else.
 OWN_FILES = re.compile(
-    r"results\.json|identity\.json|calibration\.json|predictions\.(csv|parquet)|\.holder|\.seed|"
+    r"results\.json|identity\.json|calibration\.json|held_out\.json|predictions\.(csv|parquet)|\.holder|\.seed|"
     r"cmat\.pt|checkpoint|resume(-before)?\.pth\.tar|model-best\.pth\.tar|model\.pth\.tar-\d+|bad-step-\d+\.pth\.tar"
 )
 
