@@ -28,7 +28,7 @@ def figures(page):
     for part in re.findall("<figure.*?</figure>", page, re.DOTALL):
         best = re.findall(r"<span>(.*?)</span><b>([\d.]+)&nbsp;%", part)
         numbers = re.findall(r"<td>(\w+)</td><td>([-\d.]+)</td>", part)
-        yield best, dict(numbers), "class=doubt" in part
+        yield best, dict(numbers), 'class="doubt"' in part
 
 
 @pytest.mark.parametrize("classes", ["", "own", OTHER])
