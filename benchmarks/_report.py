@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "torchvision", "triton", "clip-anytorch", "numpy")
+PACKAGES = ("torch", "torchvision", "triton", "clip-anytorch", "numpy", "onnx", "onnxruntime")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
