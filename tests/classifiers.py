@@ -17,11 +17,12 @@ def pictures(n, seed=0):
 
 
 @functools.cache
-def classifier(posterior="gaussian", holdout=0.5, n=48):
+def classifier(posterior="gaussian", holdout=0.5, n=48, **options):
     """Learned in three epochs; not to be changed by a test."""
     images = pictures(n)
     labels = [WORDS[int(i)] for i in images.mean((2, 3)).argmax(1)]
     new = PromptClassifier(
-        "embedded", posterior=posterior, holdout=holdout, epochs=3, device="cpu", n_samples_test=5
-    )
+        "embedded", posterior=posterior, holdout=holdout, epochs=3, device="cpu", n_samples_test=5,
+        **options,
+    )  # fmt: skip
     return new.fit(images, labels)

@@ -8,8 +8,8 @@ from varprompt.config import PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.posteriors import POSTERIORS, GaussianPosterior
 
-TWO = "a photo of a|a picture of the"
-MIXTURE = {"posterior": "mixture", "residual": "per_token", "ctx_init": TWO}
+TWO = ("a photo of a {}.", "a {} in a video game.")
+MIXTURE = {"posterior": "mixture", "residual": "per_token", "templates": TWO}
 BAD = {
     "number format": ({"precision": "float16"}, "precision is 'float16'; choose from fp32, fp16, "
                       "amp, bf16, did you mean 'fp16'?"),
@@ -44,16 +44,28 @@ BAD = {
     "no evidence lower bound": (
         {"posterior": "gaussian", "conditional": True, "kl_reduction": "elbo"},
         "kl_reduction is 'elbo', but a posterior of each image has a KL of its own"),
-    "templates without a mixture": ({"ctx_init": TWO}, "has 2 templates, which only posterior "
-                                    "'mixture' takes"),
-    "a mixture without templates": (MIXTURE | {"ctx_init": "a photo of a"}, "'mixture' needs "
-                                    "several templates in ctx_init, separated by |"),
+    "templates without a mixture": ({"templates": TWO}, "has 2 templates, which only posterior "
+                                    "'mixture' takes; for one context give ctx_init"),
+    "a mixture without templates": (MIXTURE | {"templates": ()}, "'mixture' needs two or more "
+                                    "templates"),
+    "a mixture of one": (MIXTURE | {"templates": TWO[:1]}, "got ['a photo of a {}.'] (templates)"),
+    "templates in the old form": (MIXTURE | {"ctx_init": "a photo of a|art of"}, "ctx_init 'a "
+                                  "photo of a|art of' has templates separated by |: give "),
+    "no list of templates": (MIXTURE | {"templates": "a {}."}, "templates is 'a {}.'; give a list"),
+    "a template without a place": (MIXTURE | {"templates": (*TWO, "a photo of")}, "templates has "
+                                   "'a photo of'; a template has one {}"),
+    "templates and a position": (MIXTURE | {"position": "front"}, "templates say themselves where"),
     "a mixture that shares": (MIXTURE | {"residual": "shared"}, "give per_token"),
-    "a mixture of images": (MIXTURE | {"conditional": True}, "posterior 'mixture' cannot depend on "
-                            "the image, but conditional is True"),
-    "templates of different length": (MIXTURE | {"ctx_init": "a photo of a|a photo"},
-                                      "has templates of [4, 2] words; give equally many"),
-    "an empty template": (MIXTURE | {"ctx_init": "a photo|"}, "has templates of [2, 0] words"),
+    "a mixture per layer": (MIXTURE | {"residual": "per_layer", "depth": 2}, "give per_token"),
+    "kind of component": (MIXTURE | {"component": "point"}, "component is 'point'; choose "
+                          "from gaussian"),
+    "a component without size": (MIXTURE | {"component": "fixed"}, "component 'fixed' needs "
+                                 "logvar_init"),
+    "a unit": ({"prior_unit": "rms"}, "prior_unit is 'rms'; choose from absolute, token_rms"),
+    "a unit of no words": ({"prior_unit": "token_rms", "ctx_init": ""}, "there are no words that "
+                           "the prompts start from: give ctx_init"),
+    "merged images": ({"posterior": "delta", "coupled": True, "couple_residual": True,
+                       "merge": True}, "their texts cannot be averaged"),
     "always of the image": ({"posterior": "meta_net"}, "posterior 'meta_net' always depends on the "
                             "image, but conditional is False"),
     "a shift for each token": (
@@ -92,6 +104,8 @@ def test_all_problems_at_once_under_the_users_names():
         {"posterior": "gaussian", "kl_reduction": "elbo", "learn_context": False},
         {"posterior": "gaussian", "conditional": True, "kl_reduction": "sum_per_image"},
         MIXTURE,
+        MIXTURE | {"component": "delta", "prior_unit": "token_rms", "merge": True},
+        MIXTURE | {"conditional": True, "residual": "shared"},
     ],
 )
 def test_accepted(values):
@@ -103,7 +117,14 @@ def test_number_of_context_tokens():
     assert PromptConfig(ctx_init="itap of").n_context == 2
     assert PromptConfig(ctx_init="").n_context == 4
     assert PromptConfig(ctx_init="", n_ctx=16).n_context == 16
-    assert PromptConfig(**MIXTURE).templates == ("a photo of a", "a picture of the")
+    assert PromptConfig(**MIXTURE).n_context == 5  # "a" before the name, four words behind it
+
+
+def test_the_first_template():
+    assert PromptConfig(ctx_init="an {odd} text").first_template == "an {{odd}} text {}."
+    assert PromptConfig(**MIXTURE).first_template == "a photo of a {}."
+    assert PromptConfig(ctx_init="").first_template == ""
+    assert PromptConfig(**MIXTURE | {"templates": list(TWO)}).templates == TWO
 
 
 def test_a_family_of_ones_own_states_its_problems(monkeypatch):

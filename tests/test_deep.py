@@ -175,7 +175,7 @@ def test_a_residual_of_zero_changes_nothing():
 def test_every_family_goes_with_deep_prompts(name, posterior):
     config = dataclasses.replace(
         PLAIN[name], posterior=posterior, logvar_init=-4.0, residual="per_token", n_samples=2,
-        ctx_init=f"{WORDS}|a picture of the" if posterior == "mixture" else WORDS,
+        templates=(f"{WORDS} {{}}.", "a picture of the {}") if posterior == "mixture" else (),
     )  # fmt: skip
     model = made(config)
     logits, kl = model.logits(images(2))

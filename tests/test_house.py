@@ -20,6 +20,7 @@ FLOORS = (  # a part may import those of its own floor and of the floors before 
         "prompt",
         "prompt_texts",
         "deep",
+        "start",
         "objective",
         "regularisers",
         "config",

@@ -109,7 +109,7 @@ CONFIGS = {name: config for name, (config, _) in LAYOUTS.items()} | {
     "low_rank": dataclasses.replace(VPT, posterior="low_rank"),
     "lower_rank": dataclasses.replace(VPT, posterior="low_rank", rank=2),
     "mixture": dataclasses.replace(
-        VPT, posterior="mixture", residual="per_token", ctx_init="a photo of a|a picture of the"
+        VPT, posterior="mixture", residual="per_token", templates=("a photo of a {}.", "{} art")
     ),
 }
 PAIRS = [(a, b) for a in CONFIGS for b in CONFIGS if a != b]

@@ -123,14 +123,17 @@ def test_zero_shot_equals_the_textbook(templates):
     assert error(got, want) < TOLERANCE
 
 
+TEMPLATES = ("a photo of a {}.", "a {} in the art.", "{}.")
+MIXTURE = dataclasses.replace(
+    BASE, posterior="mixture", residual="per_token", templates=TEMPLATES, learn_context=False
+)
 PREDICTING = [
     pytest.param(dataclasses.replace(BASE, posterior=posterior, conditional=conditional),
                  id=f"{posterior}-{conditional}")
     for posterior in (*TEXTBOOK, "low_rank") for conditional in (False, True)
 ] + [
     pytest.param(COCOOP, id="cocoop"), pytest.param(COOP[1], id="coop"),
-    pytest.param(dataclasses.replace(BASE, posterior="mixture", residual="per_token",
-                                     ctx_init="a photo of a|a picture of the"), id="mixture"),
+    pytest.param(MIXTURE, id="mixture"),
 ]  # fmt: skip
 
 
@@ -336,20 +339,78 @@ def test_more_dimensions_than_sobol_points_have():
         PromptedCLIP(clip, ["x"], config)
 
 
-def test_a_mixture_starts_at_its_templates():
-    """With next to no noise its samples are what each template would be alone."""
-    templates = ("a photo of a", "a picture of the")
-    config = dataclasses.replace(
-        BASE, posterior="mixture", residual="per_token", ctx_init="|".join(templates),
-        logvar_init=-19.9, learn_context=False, n_samples=2,
-    )  # fmt: skip
-    mixture = PromptedCLIP(small_clip(), NAMES, config)
+@pytest.mark.parametrize("component", ["delta", "fixed"])
+def test_a_mixture_starts_at_its_templates(component):
+    """Without noise, or next to none, its samples are what each template would be alone."""
+    clip = small_clip()
+    config = dataclasses.replace(MIXTURE, component=component, logvar_init=-19.9, n_samples=1)
+    mixture = PromptedCLIP(clip, NAMES, config)
     features = mixture.towers.encode_image(images(3))
     got, _ = mixture.logits_of(features)
-    for logits, words in zip(got, templates, strict=True):
-        alone = PromptedCLIP(small_clip(), NAMES, PromptConfig(ctx_init=words))
-        assert error(logits, alone.logits_of(features)[0][0]) < 0.005  # a deviation of 5e-5
-    assert error(got[1], got[0]) > 0.05
+    for logits, template in zip(got, TEMPLATES, strict=True):
+        alone = zero_shot(mixture.towers, NAMES, [template]).samples(features)[0]
+        limit = TOLERANCE if component == "delta" else 0.005  # a deviation of 5e-5
+        assert error(logits.log_softmax(-1), alone) < limit
+    assert all(error(a, b) > 0.02 for a, b in itertools.pairwise(got))
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_templates_of_unlike_shape_are_each_encoded_as_they_are(conditional):
+    """Against whole prompts, one at a time, whose learned tokens stand on both sides of a name."""
+    config = dataclasses.replace(MIXTURE, conditional=conditional, n_samples=6)
+    model, x = prompted(config), images(2)
+    learner, clip = model.prompt_learner, textbook_clip()
+    features = model.towers.encode_image(x)
+    eps = learner.posterior.draw_noise(
+        learner.posterior.noise_shape(6, 2 if conditional else 1), generator=torch.Generator()
+    )
+    contexts = learner(6, features, eps=eps).contexts.double()  # (L, K, M, D)
+    text = model.outputs(features, 6, eps=eps).text
+    n_rows = contexts.shape[1]
+    for n, k in itertools.product(range(len(contexts)), range(n_rows)):
+        before, n_tokens = model.shapes[n // 2]
+        for c, name in enumerate(NAMES):
+            behind = f" {'X ' * (n_tokens - before)}".rstrip()
+            whole, n_all = reference.prompt(clip, contexts[n, k, :before], name + behind)
+            at = n_all - 2 - (n_tokens - before)  # of the first token behind the name
+            whole = torch.cat([
+                whole[:at], contexts[n, k, before:n_tokens], whole[at + n_tokens - before :]
+            ])  # fmt: skip
+            want = reference.encode_prompt(clip, whole, n_all)
+            assert error(text[n, k, c], want) < TOLERANCE, (n, k, name)
+
+
+def test_equal_shapes_take_one_pass_of_the_text_tower(monkeypatch):
+    """Components are its rows; of unlike shapes there is a pass for each shape."""
+    for templates, rows in ((("a photo of a {}.", "a picture of the {}."), [2]),
+                            ((*TEMPLATES, "a {} on its art"), [1, 2, 1])):  # fmt: skip
+        model = prompted(dataclasses.replace(MIXTURE, component="delta", templates=templates))
+        encode, seen = model.towers.encode_text.forward, []
+        monkeypatch.setattr(
+            model.towers.encode_text, "forward",
+            lambda c, *a, encode=encode, seen=seen: seen.append(len(c)) or encode(c, *a),
+        )  # fmt: skip
+        model.logits(images(2))
+        assert seen == rows
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("kind", ["mixture", "gaussian"])
+def test_merged_texts_are_one_classifier(kind, conditional):
+    """Softmax of the mean of the samples' logits, for each image; one sample changes nothing."""
+    base = MIXTURE if kind == "mixture" else BASE
+    plain = dataclasses.replace(base, conditional=conditional, n_samples_test=3)
+    merged = dataclasses.replace(plain, merge=True)
+    features = prompted(plain).towers.encode_image(images(3))
+    samples = prompted(plain).predictor().samples(features)
+    got = prompted(merged).predictor().samples(features)
+    assert got.shape == (1, 3, len(NAMES)) and len(samples) == 3
+    assert error(got[0], samples.mean(0).log_softmax(-1)) < TOLERANCE
+    assert error(got[0], samples.exp().mean(0).log()) > 10 * TOLERANCE
+    if kind == "gaussian":
+        one = prompted(dataclasses.replace(merged, n_samples_test=1)).predictor()(features)
+        alone = prompted(dataclasses.replace(plain, n_samples_test=1)).predictor()(features)
+        assert torch.equal(one, alone)
 
 
 MOVING = [BASE, dataclasses.replace(BASE, conditional=True), COOP[3], COCOOP]

@@ -155,6 +155,7 @@ class BuiltTrainer(TrainerX):
             self.towers.encode_text = spread  # type: ignore[assignment]  # called the same
         learner = self.model.prompt_learner
         words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
+        words = f"{len(config.templates)} templates" if config.templates else words
         self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
         self.objective = self.model.objective_config(self.batches.n_items)
         weights = weights_of(cfg, type(self))

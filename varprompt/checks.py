@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from numbers import Integral, Real
 from typing import Any
@@ -36,6 +37,15 @@ def check_range(
             limit = f"it must be at most {most}"
         problems.append(f"{where} is {value}; {limit}")
     return value
+
+
+def check_template(text: Any, where: str, problems: list[str]) -> None:
+    """Note in `problems` if `text` is no template with one place for the class name."""
+    if not isinstance(text, str) or not re.fullmatch(r"[^{}]*\{\}[^{}]*", text):
+        problems.append(
+            f"{where} has {text!r}; a template has one {{}} for the class name, such as "
+            "'an x-ray of a {}.'"
+        )
 
 
 class Problems:

@@ -15,16 +15,17 @@ class ClassPrior(nn.Module):
 
     Args:
         means: m `(C, D)`: from the mean of the initial context to that of the class's words.
-        config: says how residuals are shared, and s.
+        config: says how residuals are shared.
+        prior_std: s.
     """
 
     means: Tensor
 
-    def __init__(self, means: Tensor, config: PromptConfig):
+    def __init__(self, means: Tensor, config: PromptConfig, prior_std: float):
         super().__init__()
         self.register_buffer("means", means.detach().float(), persistent=False)
         self.first_only = config.residual == "per_layer"
-        self.prior_std = config.prior_std
+        self.prior_std = prior_std
 
     def shift(self, residual: Tensor, labels: Tensor) -> Tensor:
         """What its KL has in excess of that from N(0, s^2 I), `(B,)` in nats.

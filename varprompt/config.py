@@ -17,15 +17,18 @@ from .config_problems import (
     logvar_problems,
     posterior_problems,
     prior_problems,
+    template_problems,
 )
 from .errors import ConfigError, brief
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
 from .posteriors import POSTERIORS
+from .posteriors.mixture import COMPONENTS
 from .towers.load import PRECISIONS
 from .towers.tokens import POSITIONS
 
 PRIOR_MEANS = ("zero", "class_words")
+PRIOR_UNITS = ("absolute", "token_rms")
 RESIDUALS = ("shared", "per_token", "per_layer")
 DEEPEST = 100
 MOST_SAMPLES = 10**5
@@ -35,7 +38,8 @@ _CHOICES: dict[str, Any] = {
     "conditional": (False, True), "residual": RESIDUALS, "learn_context": (False, True),
     "sampler": SAMPLERS, "objective": OBJECTIVES, "kl_reduction": KL_REDUCTIONS,
     "keep_words": (False, True), "coupled": (False, True), "couple_residual": (False, True),
-    "prior_mean": PRIOR_MEANS,
+    "prior_mean": PRIOR_MEANS, "prior_unit": PRIOR_UNITS, "component": COMPONENTS,
+    "merge": (False, True),
 }  # fmt: skip
 # least, greatest value, whether whole
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -54,8 +58,12 @@ class PromptConfig:
     Attributes:
         precision: number format of the towers; what is learned is always float32.
         n_ctx: M, context tokens; None = as many as `ctx_init` has, 4 without words.
-        ctx_init: words that the context starts from, "" = random vectors. Posterior "mixture"
-            takes several templates of equally many words, separated by "|".
+        ctx_init: words that the context starts from, "" = random vectors. Posterior "mixture" has
+            `templates` instead.
+        templates: of posterior "mixture", two or more, with a {} each for the class name; words may
+            stand before and behind it, as many as you like.
+        component: what each component of a mixture is: "gaussian" with a learned log-variance,
+            "fixed" with a constant one, or "delta", a point.
         position: where the class name stands, see `varprompt.towers.tokens.class_tokens`.
         class_specific: one context for each class.
         posterior: a name in `varprompt.POSTERIORS`, or "" for no residual.
@@ -65,6 +73,8 @@ class PromptConfig:
         learn_context: False keeps the context at its initial value.
         logvar_init: initial log-variance of the posterior; None = its own start.
         prior_std: standard deviation s of the prior.
+        prior_unit: of both: "absolute", or "token_rms", the root mean square of the embeddings of
+            the words that the prompts start from.
         rank: columns of the factor of posterior "low_rank".
         sampler: how noise is drawn, see `varprompt.ops.reparam_kl`.
         n_samples: L in training.
@@ -86,6 +96,8 @@ class PromptConfig:
             `n_ctx_visual` and `depth_visual` mean nothing then.
         couple_residual: the residual reaches the visual prompts through these maps; the image tower
             then encodes every image for every sample. False: the text tower's prompts alone.
+        merge: at test the samples' text features are averaged to one classifier, not normalised
+            again. False: their probabilities are.
 
     Raises:
         ConfigError: everything that is wrong, at once.
@@ -94,6 +106,8 @@ class PromptConfig:
     precision: str = "fp32"
     n_ctx: int | None = None
     ctx_init: str = "a photo of a"
+    templates: tuple[str, ...] = ()
+    component: str = "gaussian"
     position: str = "end"
     class_specific: bool = False
     posterior: str = ""
@@ -102,6 +116,7 @@ class PromptConfig:
     learn_context: bool = True
     logvar_init: float | None = None
     prior_std: float = 1.0
+    prior_unit: str = "absolute"
     rank: int = 4
     sampler: str = "gaussian"
     n_samples: int = 1
@@ -118,23 +133,27 @@ class PromptConfig:
     depth_visual: int = 1
     coupled: bool = False
     couple_residual: bool = False
+    merge: bool = False
 
     def __post_init__(self) -> None:
         problems = self.problems(asdict(self))
         if problems:
             raise ConfigError(problems)
+        object.__setattr__(self, "templates", tuple(self.templates))  # JSON knows lists only
 
     @property
-    def templates(self) -> tuple[str, ...]:
-        """The parts of `ctx_init`, none if the context starts from random vectors."""
-        return tuple(t.strip() for t in self.ctx_init.split("|")) if self.ctx_init else ()
+    def first_template(self) -> str:
+        """The prompt that the (first) context starts from, for `str.format`; "" if it is random."""
+        if self.templates:
+            return self.templates[0]
+        words = self.ctx_init.replace("{", "{{").replace("}", "}}")
+        return f"{words} {{}}." if words else ""
 
     @property
     def n_context(self) -> int:
-        """M, with the default resolved, if every word of `ctx_init` is one token of the CLIP."""
-        if self.ctx_init:
-            return len(self.templates[0].split())
-        return self.n_ctx or _DEFAULT_N_CTX
+        """M, with the default resolved, if every word is one token of the CLIP."""
+        texts = [text.replace("{}", "").rstrip(".") for text in self.templates] or [self.ctx_init]
+        return max(len(text.split()) for text in texts) or self.n_ctx or _DEFAULT_N_CTX
 
     @property
     def has_visual(self) -> bool:
@@ -163,6 +182,7 @@ class PromptConfig:
         for field, (least, most, whole) in _RANGES.items():
             check_range(values[field], least, most, names[field], problems, whole=whole)
         problems += context_problems(values, names) + logvar_problems(values, names)
+        problems += template_problems(values, names)
         problems += deep_problems(values, names) + prior_problems(values, names)
         if values["posterior"] != "":
             problems += posterior_problems(values, names)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .checks import check_choice, check_range
+from .checks import check_choice, check_range, check_template
 from .errors import ConfigError, brief
 from .posteriors import LOGVAR_BOUNDS, POSTERIORS
 
@@ -33,22 +33,44 @@ def context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> lis
             f"{names['class_specific']} is True but {names['ctx_init']} {words!r} makes one "
             "context for all classes; drop one of the two"
         )
-    counts = [len(template.split()) for template in words.split("|")]
-    if 0 in counts or len(set(counts)) > 1:
+    count = len(words.split())
+    if "|" in words:
         problems.append(
-            f"{names['ctx_init']} {words!r} has templates of {counts} words; give equally many"
+            f"{names['ctx_init']} {words!r} has templates separated by |: give them, with {{}} for "
+            f"the class name, as {names['templates']}, such as ['a photo of a {{}}.', 'my {{}}.']"
         )
-    elif n_ctx is not None and n_ctx < counts[0] and not values["keep_words"]:
+    elif n_ctx is not None and n_ctx < count and not values["keep_words"]:
         # more: words of several tokens, if any are
         problems.append(
-            f"{names['n_ctx']} is {n_ctx} but {names['ctx_init']} {words!r} has {counts[0]} words; "
-            f"give {names['n_ctx'].rpartition('.')[2]} {counts[0]}, or "
+            f"{names['n_ctx']} is {n_ctx} but {names['ctx_init']} {words!r} has {count} words; "
+            f"give {names['n_ctx'].rpartition('.')[2]} {count}, or "
             f"{names['ctx_init'].rpartition('.')[2]} '' to start from random vectors"
         )
-    if len(counts) > 1 and values["posterior"] != "mixture":
+    return problems
+
+
+def template_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Templates are for a mixture, and units are those of words."""
+    given = values["templates"]
+    problems: list[str] = []
+    if not isinstance(given, list | tuple):
+        return [f"{names['templates']} is {given!r}; give a list of texts with a {{}} each"]
+    for text in given:
+        check_template(text, names["templates"], problems)
+    if given and values["posterior"] != "mixture":
         problems.append(
-            f"{names['ctx_init']} {words!r} has {len(counts)} templates, which only "
-            f"{names['posterior']} 'mixture' takes; give one"
+            f"{names['templates']} has {len(given)} templates, which only {names['posterior']} "
+            f"'mixture' takes; for one context give {names['ctx_init']}"
+        )
+    if given and values["position"] != "end":
+        problems.append(
+            f"{names['position']} is {values['position']!r}, but templates say themselves where "
+            "the class name stands: give end"
+        )
+    if values["prior_unit"] == "token_rms" and not (given or values["ctx_init"]):
+        problems.append(
+            f"{names['prior_unit']} is 'token_rms', but there are no words that the prompts start "
+            f"from: give {names['ctx_init']}"
         )
     return problems
 
@@ -77,6 +99,11 @@ def deep_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[s
         problems.append(
             f"{names['couple_residual']} is True, but there is no residual, or no map from the "
             "text tower's prompts to visual ones that it could go through"
+        )
+    if values["couple_residual"] and values["merge"]:
+        problems.append(
+            f"{names['merge']} is True, but with {names['couple_residual']} True every sample has "
+            "image features of its own: their texts cannot be averaged"
         )
     if values["couple_residual"] and values["test_seed"] == FRESH_NOISE:
         problems.append(

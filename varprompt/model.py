@@ -18,7 +18,9 @@ from .predictor import Predictor, compare, text_features, zero_shot
 from .prompt import Prompts, build_learner
 from .prompt_texts import PromptTexts, mean_of_texts
 from .regularisers import Outputs
+from .start import embedded_templates
 from .towers.frozen import FrozenCLIP
+from .towers.shapes import encode_by_shape
 from .towers.tokens import class_tokens, embed_words
 
 __all__ = ["Predictor", "PromptedCLIP", "text_features", "zero_shot"]
@@ -58,8 +60,14 @@ class PromptedCLIP(nn.Module):
         if cfg.class_specific and max(map(len, lists)) > 1:
             raise ConfigError("a context for each class leaves no room for several texts of one")
         self.n_texts = [len(own) for own in lists]
-        self.tokens = class_tokens(
-            clip_model, [text for own in lists for text in own], learner.n_tokens,
+        names = [text for own in lists for text in own]
+        self.shapes = [t.shape for t in embedded_templates(clip_model, cfg)]
+        self.tokens_of = {
+            (before, n): class_tokens(clip_model, names, n, n_before=before)
+            for before, n in dict.fromkeys(self.shapes)
+        }
+        self.tokens = self.tokens_of[self.shapes[0]] if self.shapes else class_tokens(
+            clip_model, names, learner.n_tokens,
             position=cfg.position, class_specific=cfg.class_specific,
         )  # fmt: skip
         if cfg.depth > 1 and self.tokens.n_lead < learner.n_tokens:
@@ -74,7 +82,8 @@ class PromptedCLIP(nn.Module):
             rows = [
                 embed_words(clip_model, " ".join(own).replace("_", " ")).mean(0) for own in lists
             ]
-            self.prior = ClassPrior(torch.stack(rows) - learner.ctx.detach().mean(0), cfg)
+            means = torch.stack(rows) - learner.ctx.detach().mean(0)
+            self.prior = ClassPrior(means, cfg, learner.prior_std)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> PromptedCLIP:
         """What `to`, `cuda` and `half` go through: the class names' embeddings move along.
@@ -89,7 +98,9 @@ class PromptedCLIP(nn.Module):
                 f"towers are {self.config.precision}; give PromptConfig another precision"
             )
         super()._apply(fn, *args, **options)
-        self.tokens = self.tokens.to(self.prompt_learner.ctx.device)
+        device = self.prompt_learner.ctx.device
+        self.tokens_of = {shape: own.to(device) for shape, own in self.tokens_of.items()}
+        self.tokens = self.tokens.to(device)
         return self
 
     @property
@@ -182,7 +193,10 @@ class PromptedCLIP(nn.Module):
         """Text features `(L, K, C, E)`."""
         contexts, deep = prompts.contexts, prompts.deep
         below = None if deep is None else deep.flatten(1, 2)
-        text = self.towers.encode_text(contexts.flatten(0, 1), self.tokens, below)
+        if len(self.tokens_of) > 1:
+            text = encode_by_shape(self.towers.encode_text, contexts, self.shapes, self.tokens_of)
+        else:
+            text = self.towers.encode_text(contexts.flatten(0, 1), self.tokens, below)
         if max(self.n_texts) > 1:
             text = mean_of_texts(text, self.n_texts)
         return text.unflatten(0, contexts.shape[:2])
@@ -234,12 +248,12 @@ class PromptedCLIP(nn.Module):
             noise = learner.draw_noise(n_samples, generator) if fresh else eps
             if features.shape[-1] > width:  # those of each sample stand behind them
                 features = F.normalize(features[:, :width], dim=-1)
-            return self._encode(self._prompts(features, n_samples, noise))
+            text = self._encode(self._prompts(features, n_samples, noise))
+            return text.mean(0, keepdim=True) if cfg.merge else text
 
         if learner.conditional or fresh:
             return Predictor(text_of, self.scale)
-        nothing = learner.ctx.new_zeros(1, width)
-        text = self._encode(self._prompts(nothing, n_samples, eps))
+        text = text_of(learner.ctx.new_zeros(1, width))
         return Predictor(lambda features: text, self.scale)
 
     def _prompts(self, features: Tensor, n_samples: int, eps: Tensor | None) -> Prompts:

@@ -13,7 +13,7 @@ from .deep import DeepPrompts, Prompts, deep_shape
 from .errors import ConfigError
 from .ops import MAX_SOBOL_DIMS
 from .posteriors import POSTERIORS, Posterior, PosteriorSpec, PromptSample
-from .towers.tokens import embed_words, encode
+from .start import Start, start_of
 
 __all__ = ["PromptLearner", "PromptSample", "Prompts", "build_learner"]
 
@@ -26,7 +26,8 @@ class PromptLearner(nn.Module):
         posterior: distribution of the residual; None = no residual (CoOp).
         learn_context: False keeps the context at its initial value.
         prior_std: standard deviation s of the prior of the residual.
-        words: embeddings `(F, D)` of fixed words between context and class name; None = none.
+        words: embeddings `(F, D)` of fixed words between context and class name, `(G, F, D)` if
+            they are those of a mixture's components; None = none.
         deep: prompts besides the context; None = none.
         per_layer: the R residuals belong to the layers of the text tower that have prompts, not to
             its tokens.
@@ -69,7 +70,7 @@ class PromptLearner(nn.Module):
     @property
     def n_tokens(self) -> int:
         """Tokens in front of a class name, M + F."""
-        return self.ctx.shape[-2] + (0 if self.words is None else len(self.words))
+        return self.ctx.shape[-2] + (0 if self.words is None else self.words.shape[-2])
 
     @property
     def n_dims(self) -> int:
@@ -124,9 +125,14 @@ class PromptLearner(nn.Module):
             sample = self._sample(self.ctx.new_zeros(self.posterior.shape), *given)
             residual, kl = sample.contexts, sample.kl  # (L, K, R, D)
             mean = residual.mean(0)
+            origins = self.posterior.origins(len(residual))
             if self.per_layer:  # R = J
                 residual = residual.movedim(2, 0)[:, :, :, None]  # (J, L, K, 1, D)
-            layers = layers + residual  # (J, L, K, M, D)
+            if origins is None:
+                layers = layers + residual  # (J, L, K, M, D)
+            else:  # in front of deeper layers there are no words that could be a template's
+                deeper = layers[1:] + (residual - origins)
+                layers = torch.cat([layers[:1] + residual, deeper])
             if self.couple_residual:
                 visual = deep.visual_of(layers[0], layers[1:])
         below = layers[1:] if len(layers) > 1 else None
@@ -153,7 +159,10 @@ class PromptLearner(nn.Module):
         """Contexts with the fixed words behind them, `(..., M + F, D)`."""
         if self.words is None:
             return contexts
-        words = self.words.expand(*contexts.shape[:-2], -1, -1)
+        words = self.words
+        if words.dim() == 3:  # component by component
+            words = words.repeat_interleave(len(contexts) // len(words), 0)[:, None]
+        words = words.expand(*contexts.shape[:-2], -1, -1)
         return torch.cat([contexts, words], -2)
 
 
@@ -164,72 +173,41 @@ def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptL
         ConfigError: another number of tokens than the words have, or more noise than the sampler
             has dimensions.
     """
-    context, words = _initial_context(clip_model, cfg, n_classes)
+    start = start_of(clip_model, cfg, n_classes)
+    context = start.context
     shape = deep_shape(clip_model, cfg, context)
     return PromptLearner(
         context,
-        _posterior(clip_model, cfg, context),
+        _posterior(clip_model, cfg, start),
         learn_context=cfg.learn_context,
-        prior_std=cfg.prior_std,
-        words=words,
+        prior_std=cfg.prior_std * start.unit,
+        words=start.words,
         deep=DeepPrompts(shape, cfg.learn_context) if shape else None,
         per_layer=cfg.residual == "per_layer",
         couple_residual=cfg.couple_residual,
     ).to(context.device)
 
 
-def _initial_context(
-    clip_model: Any, cfg: PromptConfig, n_classes: int
-) -> tuple[Tensor, Tensor | None]:
-    """Context `(M, D)`, or `(C, M, D)` if class-specific, and the fixed words `(F, D)` behind it.
-
-    The context is words, or N(0, 0.02^2) as in CoOp.
-    """
-    weight = clip_model.token_embedding.weight
-    if problems := _token_problems(clip_model, cfg):
-        raise ConfigError(problems)
-    if cfg.templates:
-        embedded = embed_words(clip_model, cfg.templates[0])
-        n_ctx = (cfg.keep_words and cfg.n_ctx) or len(embedded)
-        return embedded[:n_ctx], embedded[n_ctx:] if n_ctx < len(embedded) else None
-    shape = (n_classes,) if cfg.class_specific else ()
-    return (torch.randn(*shape, cfg.n_context, weight.shape[1]) * 0.02).to(weight.device), None
-
-
-def _token_problems(clip_model: Any, cfg: PromptConfig) -> list[str]:
-    """What is wrong with the words of the context, of which M counts the tokens."""
-    counts = [len(encode(words, clip_model)) for words in cfg.templates]
-    if len(set(counts)) > 1:
-        return [f"CTX_INIT {cfg.ctx_init!r} has templates of {counts} tokens; give equally many"]
-    if cfg.n_ctx is None or not counts or cfg.n_ctx == counts[0]:
-        return []
-    if cfg.keep_words and cfg.n_ctx < counts[0]:
-        return []
-    return [
-        f"N_CTX is {cfg.n_ctx} but CTX_INIT {cfg.ctx_init!r} has {counts[0]} tokens (a word may be "
-        f"several); give N_CTX {counts[0]}, or CTX_INIT '' to start from random vectors"
-    ]
-
-
-def _posterior(clip_model: Any, cfg: PromptConfig, context: Tensor) -> Posterior | None:
+def _posterior(clip_model: Any, cfg: PromptConfig, start: Start) -> Posterior | None:
     if not cfg.posterior:
         return None
-    embedded = [embed_words(clip_model, words) for words in cfg.templates]
-    anchors = [words[: len(context)] - context for words in embedded]
+    n_tokens, width = start.context.shape[-2:]
     spec = PosteriorSpec(
-        rows={"shared": 1, "per_token": context.shape[0], "per_layer": cfg.depth}[cfg.residual],
-        width=context.shape[1],
+        rows={"shared": 1, "per_token": n_tokens, "per_layer": cfg.depth}[cfg.residual],
+        width=width,
         feature_width=clip_model.text_projection.shape[1] if cfg.conditional else 0,
-        logvar_init=cfg.logvar_init,
+        logvar_init=start.logvar(cfg.logvar_init),
         rank=cfg.rank,
-        anchors=torch.stack(anchors) if anchors else None,
+        anchors=start.anchors,
+        lengths=start.lengths,
+        component=cfg.component,
     )
     posterior = POSTERIORS[cfg.posterior].from_spec(spec)
     posterior.sampler = cfg.sampler
     shape = posterior.noise_shape(1, 1)
-    if shape and cfg.sampler == "sobol" and math.prod(shape) > MAX_SOBOL_DIMS:
+    if shape and cfg.sampler == "sobol" and math.prod(shape[2:]) > MAX_SOBOL_DIMS:
         raise ConfigError(
             f"sampler 'sobol' has at most {MAX_SOBOL_DIMS} dimensions, posterior {cfg.posterior!r} "
-            f"takes {math.prod(shape)}: share one residual, or choose 'antithetic'"
+            f"takes {math.prod(shape[2:])}: share one residual, or choose 'antithetic'"
         )
     return posterior

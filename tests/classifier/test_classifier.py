@@ -14,10 +14,11 @@ from sklearn.utils import estimator_checks
 from varprompt import load_classifier
 from varprompt.classifier import PromptClassifier
 from varprompt.classifier.given import hold_out, names_of
-from varprompt.classifier.recipe import NOISE, PRIOR, token_rms
+from varprompt.classifier.recipe import NOISE, PRIOR
 from varprompt.errors import CheckpointError, ConfigError, DataError
 from varprompt.objective import predictive_log_prob
 from varprompt.towers.load import load_clip
+from varprompt.towers.templates import token_rms
 from varprompt.towers.tokens import embed_words
 
 WORDS = ["small ring", "king_of_hearts", "sun"]

@@ -10,6 +10,7 @@ import torch
 from classifiers import SIZE, WORDS, classifier, pictures
 from packaging.version import Version
 from PIL import Image
+from safetensors import safe_open
 
 from varprompt.console import run_tool
 from varprompt.export import command, onnx
@@ -130,3 +131,25 @@ def test_no_model(tmp_path, capsys):
     assert run_tool(TOOL, [str(tmp_path), "--matrix", str(tmp_path / "a")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert command.parser().format_help().count("--") > 5 and WORDS
+
+
+def test_a_merged_mixture_loses_nothing_as_a_matrix(tmp_path, capsys):
+    """Its texts are averaged already; those of the same model without are not."""
+    texts = ("a photo of a {}.", "a {} in a drawing.", "{} art.")
+    said = {}
+    for merge in (True, False):
+        made = classifier(posterior="mixture", templates=texts, merge=merge)
+        made.save(tmp_path / str(merge))
+        assert (
+            run_tool(TOOL, [str(tmp_path / str(merge)), "--matrix", str(tmp_path / f"{merge}.st")])
+            == 0
+        )
+        said[merge] = capsys.readouterr().out
+        with safe_open(tmp_path / f"{merge}.st", "pt") as file:
+            lost = json.loads(file.metadata()["compared_with_the_model"])
+            weight = file.get_tensor("weight")
+        assert (lost["largest_difference"] < 1e-6) == merge and (weight.norm(dim=-1) < 0.9999).all()
+        prob = made.predict_proba(pictures(3, seed=4))
+        features = made.encode(pictures(3, seed=4))
+        plain = (made.learned_.model.scale / made.temperature_ * features @ weight.T).softmax(-1)
+        assert (abs(prob - plain.numpy()).max() < 1e-5) == merge

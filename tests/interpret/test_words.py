@@ -10,7 +10,8 @@ from varprompt.config import PromptConfig
 from varprompt.interpret.texts import class_texts, neighbours
 from varprompt.interpret.words import Vocabulary, contexts_of
 from varprompt.model import PromptedCLIP, zero_shot
-from varprompt.towers.forms import embed_words, vocabulary
+from varprompt.towers.forms import vocabulary
+from varprompt.towers.templates import embed_template
 
 NAMES = ["dog", "Boeing 747", "x"]
 
@@ -62,12 +63,12 @@ def test_words_that_a_context_starts_from_are_found():
 
 
 def test_every_component_of_a_mixture():
-    templates = ["a photo of", "the art in"]
-    model = model_of(posterior="mixture", residual="per_token", ctx_init="|".join(templates))
+    templates = ["a photo of {}.", "{} in art"]
+    model = model_of(posterior="mixture", residual="per_token", templates=templates)
     found = contexts_of(model, features(model))
     assert [c.name for c in found] == ["component 1", "component 2"]
     for context, words in zip(found, templates, strict=True):
-        torch.testing.assert_close(context.vectors, embed_words(small_clip(), words))
+        torch.testing.assert_close(context.vectors, embed_template(small_clip(), words).embeddings)
 
 
 def test_a_context_for_each_class_and_one_without_noise():

@@ -17,6 +17,7 @@ import torch
 from helpers import compiled_step_is_the_step
 
 from varprompt.ops import reparam_kl
+from varprompt.posteriors import MixturePosterior, PosteriorSpec
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -78,6 +79,34 @@ def both(size, tensors, upstream=None, **options):
 
 
 class TestKernels:
+    @pytest.mark.parametrize("feature_width", [0, 7])
+    def test_the_components_of_a_mixture_are_one_launch(self, feature_width, monkeypatch):
+        """Templates of unlike length as rows of one call, shifted by the image or not."""
+        torch.manual_seed(0)
+        spec = PosteriorSpec(
+            3, 37, feature_width, -2.0, anchors=torch.randn(3, 3, 37), lengths=(3, 1, 2)
+        )
+        posterior = MixturePosterior.from_spec(spec).to(DEVICE)
+        images, context = torch.randn(2, 7).to(DEVICE), torch.randn(3, 37).to(DEVICE)
+        shape = posterior.noise_shape(6, 2 if feature_width else 1)
+        eps = posterior.draw_noise(shape, DEVICE)
+        results, calls = [], []
+        for backend in ("fused", "eager"):
+
+            def chosen(*args, backend=backend, **options):
+                calls.append(args[0].shape)
+                return reparam_kl(*args, backend=backend, **options)
+
+            monkeypatch.setattr("varprompt.posteriors.mixture.reparam_kl", chosen)
+            posterior.zero_grad()
+            found = posterior.sample(context, 6, images, prior_std=0.7, eps=eps)
+            weight = torch.sin(torch.arange(found.contexts.numel())).to(DEVICE)
+            ((found.contexts.flatten() * weight).sum() + 0.3 * found.kl.sum()).backward()
+            gradients = [p.grad for p in posterior.parameters()]
+            results.append((found.contexts, found.kl, gradients))
+        assert len(calls) == 2 and calls[0][0] == 6 * shape[1]
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
     __test__ = (INTERPRETED or DEVICE == "cuda") and not OLD
     pytestmark = [pytest.mark.cuda] * (DEVICE == "cuda")
 

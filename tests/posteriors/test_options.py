@@ -8,7 +8,7 @@ from varprompt.posteriors import LowRankPosterior, MixturePosterior
 OPTIONS = {
     "low_rank": {"TRAINER__VPT__RANK": 2, "TRAINER__VPT__SAMPLER": "antithetic"},
     "mixture": {"TRAINER__VPT__RESIDUAL": "per_token", "TRAINER__VPT__LEARN_CONTEXT": False,
-                "TRAINER__VPT__CTX_INIT": "a photo of a|a picture of the"},
+                "TRAINER__VPT__TEMPLATES": ("a photo of a {}.", "a {} in a video game.")},
 }  # fmt: skip
 
 
@@ -27,4 +27,4 @@ def test_an_epoch(name, pictures, tmp_path):  # noqa: F811
         assert isinstance(posterior, LowRankPosterior) and posterior.factor.shape[1] == 2
         assert posterior.sampler == "antithetic"
     else:
-        assert isinstance(posterior, MixturePosterior) and len(posterior.means) == 2
+        assert isinstance(posterior, MixturePosterior) and posterior.lengths == (4, 5)

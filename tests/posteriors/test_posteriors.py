@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from families import (
+    LENGTHS,
     LOGVAR,
     PRIOR_STD,
     B,
@@ -16,6 +17,7 @@ from families import (
     context,
     every_form,
     features,
+    n_drawn,
 )
 
 from varprompt.errors import ConfigError
@@ -43,11 +45,12 @@ def test_shapes_types_and_gradients(name, rows, feature_width):
     posterior = build(name, rows, feature_width)
     assert posterior.conditional == bool(feature_width)
     sample = posterior.sample(context(), L, features().half(), prior_std=PRIOR_STD)
-    n_samples, n_rows = 1 if noise(posterior) is None else L, B if feature_width else 1
+    n_samples, n_rows = n_drawn(posterior, L), B if feature_width else 1
     assert sample.contexts.shape == (n_samples, n_rows, M, D)
     assert sample.kl.shape == (n_rows,)
     assert sample.contexts.dtype == sample.kl.dtype == torch.float32
-    assert posterior.n_dims == rows * D
+    mixed = name.startswith("mixture")
+    assert posterior.n_dims == (sum(LENGTHS) / len(LENGTHS) if mixed else rows) * D
     target = torch.randn(sample.contexts.shape)
     ((sample.contexts * target).sum() + sample.kl.sum()).backward()
     for parameter_name, parameter in posterior.named_parameters():
@@ -97,7 +100,7 @@ def test_gradients_are_those_of_finite_differences(name, rows, feature_width):
     eps = noise(posterior)
     eps = eps if eps is None else eps.double()
     where = [n for n, _ in posterior.named_parameters()]
-    fixed = {n: b.double() for n, b in posterior.named_buffers()}
+    fixed = {n: b.double() if b.is_floating_point() else b for n, b in posterior.named_buffers()}
     values = [p.detach().double().requires_grad_() for p in posterior.parameters()]
     ctx = context().double().requires_grad_()
 
@@ -143,7 +146,7 @@ def test_other_samplers(name, sampler):
     posterior.sampler = sampler
     generator = torch.Generator().manual_seed(0)
     sample = posterior.sample(context(), 4, features(), prior_std=1.0, generator=generator)
-    assert len(sample.contexts.unique(dim=0)) == 4
+    assert len(sample.contexts.unique(dim=0)) == n_drawn(posterior, 4)
 
 
 @pytest.mark.parametrize("feature_width", [0, E])

@@ -84,6 +84,16 @@ def test_options_that_a_posterior_does_not_read(trainer, posterior, idle):
     assert without_effect(make("TRAINER.VPT.POSTERIOR", posterior), trainer) == []
 
 
+def test_a_mixture_of_points_reads_no_noise():
+    values = {"POSTERIOR": "mixture", "COMPONENT": "delta", "L": 3, "TEST_SEED": 1, "RANK": 2}
+    values |= {"CTX_INIT": "art of", "TEMPLATES": ["art of {}", "{} art"], "PRIOR_STD": 2}
+    cfg = make(*(x for k, v in values.items() for x in (f"TRAINER.VPT.{k}", v)))
+    idle = ["CTX_INIT", "L", "RANK", "TEST_SEED"]
+    assert sorted(without_effect(cfg, "VPT")) == [f"TRAINER.VPT.{name}" for name in idle]
+    cfg = make("TRAINER.VPT.COMPONENT", "fixed")
+    assert without_effect(cfg, "VPT") == ["TRAINER.VPT.COMPONENT"]
+
+
 def test_extending_keeps_what_is_there():
     """In a CoOp checkout its own train.py has added its nodes before."""
     cfg = make()

@@ -18,6 +18,7 @@ from ..errors import CheckpointError, DataError
 from ..model import PromptedCLIP
 from ..towers.device import device_of
 from ..towers.load import load_clip
+from ..towers.templates import token_rms
 from . import recipe
 from .given import Labelled, given_to_fit, hold_out, names_of, targets_of, texts_for
 from .learned import Learned, Pixels
@@ -41,7 +42,10 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         activation: for a weight file that does not say it.
         context: words that the prompts start from.
         prompts: synonyms and templates, see `varprompt.prompt_texts`: a file or a mapping.
+        templates: of posterior "mixture", instead of `context`: two or more texts with a {} each.
         posterior: a name in `varprompt.POSTERIORS`; "delta" = no noise.
+        component: of posterior "mixture": "delta", "fixed" or "gaussian".
+        merge: whether the samples' texts are averaged to one classifier, see `PromptConfig`.
         n_samples: L in training.
         n_samples_test: L when classifying.
         learning_rate: in units of the tower's tokens, see `varprompt.classifier.recipe`.
@@ -70,7 +74,10 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         activation: str = "",
         context: str = "a photo of a",
         prompts: str | Mapping[str, Any] | None = None,
+        templates: Sequence[str] | None = None,
         posterior: str = "gaussian",
+        component: str = "delta",
+        merge: bool = False,
         n_samples: int = 4,
         n_samples_test: int = 16,
         learning_rate: float = recipe.RATE,
@@ -89,7 +96,10 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         self.activation = activation
         self.context = context
         self.prompts = prompts
+        self.templates = templates
         self.posterior = posterior
+        self.component = component
+        self.merge = merge
         self.n_samples = n_samples
         self.n_samples_test = n_samples_test
         self.learning_rate = learning_rate
@@ -130,9 +140,11 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
             raise DataError(f"there is one class, {classes.tolist()}: give images of two or more")
         clip, names = self._clip(), names_of(classes, class_names)
         texts = texts_for(self.prompts, names)
-        rms = recipe.token_rms(clip, [f"{self.context} {name}" for name in names])
+        around = [text.replace("{}", "") for text in self.templates or ()] or [self.context]
+        rms = token_rms(clip, [f"{words} {name}" for words in around for name in names])
         config = recipe.prompt_config(
             rms, device_of(self.device), precision=self.precision, ctx_init=self.context,
+            templates=tuple(self.templates or ()), component=self.component, merge=self.merge,
             posterior=self.posterior, n_samples=self.n_samples,
             n_samples_test=self.n_samples_test, test_seed=self.seed,
         )  # fmt: skip

@@ -11,7 +11,7 @@ there they are noise of 0.05, a prior of 0.2 and a rate of 0.06.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,6 @@ from ..images.loaders import EpochBatches, derive_seed
 from ..model import PromptedCLIP
 from ..objective import objective
 from ..run.schedule import build_lr_scheduler
-from ..towers.tokens import embed_words
 
 NOISE, PRIOR = 0.77, 3.1  # initial standard deviation of the posterior, of the prior; in rms
 RATE = 14.0  # of the optimizer; in squares of the rms
@@ -80,17 +79,11 @@ def check(parameters: Mapping[str, Any]) -> None:
         raise ConfigError(problems)
 
 
-def token_rms(clip_model: Any, texts: Sequence[str]) -> float:
-    """Root of the mean square of the embeddings of all tokens in `texts`."""
-    rows = torch.cat([embed_words(clip_model, text) for text in texts])
-    return rows.square().mean().sqrt().item()
-
-
 def prompt_config(rms: float, device: str, **fields: Any) -> PromptConfig:
     """The scaled recipe: all that is learned is a residual per token, centred on the words.
 
     Args:
-        rms: from `token_rms`.
+        rms: from `varprompt.towers.templates.token_rms`.
         device: where it is used; the size of what is computed at once is fixed for its kind, as
             last digits depend on it.
         fields: of `PromptConfig`.

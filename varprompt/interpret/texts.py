@@ -53,15 +53,11 @@ def class_texts(
         classnames: of the model.
         texts: its synonyms and templates, if it has some.
     """
-    words = model.config.templates
-    template = f"{words[0].translate(_BRACES)} {{}}." if words else _TEMPLATE
+    template = model.config.first_template or _TEMPLATE
     plain = zero_shot(model.towers, classnames, [template], texts)
     before = plain.text(features)[0, 0]  # (C, E)
     after = F.normalize(model.predictor(seed=0).text(features).mean((0, 1)), dim=-1)
     return ClassTexts(before @ before.T, after @ after.T, template)
-
-
-_BRACES = str.maketrans({"{": "{{", "}": "}}"})
 
 
 def neighbours(cosines: Tensor) -> list[Neighbour]:

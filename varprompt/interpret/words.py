@@ -71,7 +71,9 @@ def contexts_of(
     moved = (vectors - centres[:, None]).square().sum(-1).mean(1).sqrt()
     many = len(centres) > 1
     names = [f"component {g + 1}" if many else "" for g in range(len(centres))]
-    return [Context(*row) for row in zip(names, centres, reach, moved, strict=True)]
+    lengths = found.lengths or (len(context),) * len(centres)  # what is behind is padding
+    parts = zip(names, lengths, centres, reach, moved, strict=True)
+    return [Context(name, c[:n], r[:n], m[:n]) for name, n, c, r, m in parts]
 
 
 class Vocabulary:

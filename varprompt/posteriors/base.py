@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from ..ops import SAMPLERS
 
+OF_NOISE = ("logvar_init", "n_samples", "n_samples_test", "test_seed", "sampler")
+"""Fields of `PromptConfig` that mean nothing without noise."""
 _DRAWS = 256  # of `Posterior.marginals`: deviations to 5 %
 
 
@@ -29,10 +31,14 @@ class PromptSample:
 
 @dataclass(frozen=True)
 class Marginals:
-    """Means and standard deviations `(G, K, R, D)` of residuals, of each of G components."""
+    """Means and standard deviations `(G, K, R, D)` of residuals, of each of G components.
+
+    `lengths`: residuals of each component that count, where some have fewer than R; () = all.
+    """
 
     mean: Tensor
     std: Tensor
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ class PosteriorSpec:
         logvar_init: initial log-variance; None = the family's own start.
         rank: columns of a low-rank factor.
         anchors: residuals `(G, M, D)` that turn the initial context into each of G templates; None
-            if there are no words.
+            if there are none.
+        lengths: tokens of each template that count, M at most.
+        component: family of each component of a mixture.
     """
 
     rows: int
@@ -55,6 +63,8 @@ class PosteriorSpec:
     logvar_init: float | None = None
     rank: int = 4
     anchors: Tensor | None = None
+    lengths: tuple[int, ...] = ()
+    component: str = "gaussian"
 
 
 class Posterior(nn.Module):
@@ -80,7 +90,7 @@ class Posterior(nn.Module):
     conditional_options: tuple[bool, ...] = (False, True)
     kl_is_exact: bool = False
     prior_is_normal: bool = True
-    unread: tuple[str, ...] = ("rank",)
+    unread: tuple[str, ...] = ("rank", "component")
 
     def __init__(
         self, rows: int, width: int, feature_width: int = 0, logvar_init: float | None = None
@@ -105,6 +115,11 @@ class Posterior(nn.Module):
             names: the same fields -> how the user calls them.
         """
         return []
+
+    @classmethod
+    def not_read(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """`unread`, and what the family does not read beside these fields of `PromptConfig`."""
+        return cls.unread
 
     @property
     def n_dims(self) -> int:
@@ -158,6 +173,10 @@ class Posterior(nn.Module):
     def log_prior(self, residual: Tensor, prior_std: float) -> Tensor:
         """Log-density `(L, K)` of the prior, N(0, s^2 I) unless a family has its own."""
         return normal_log_prob(residual, residual.new_tensor(2 * math.log(prior_std)))
+
+    def origins(self, n_samples: int) -> Tensor | None:
+        """What the samples' residuals are around, `(L, 1, R, D)`; None = 0, the initial context."""
+        return None
 
     def marginals(self, features: Tensor) -> Marginals:
         """Where residuals are and how far they scatter, number by number: to look at.

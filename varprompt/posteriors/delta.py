@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .base import OF_NOISE
 from .mean import MeanPosterior
 
 
@@ -11,7 +12,7 @@ class DeltaPosterior(MeanPosterior):
     """A point mass at the mean: the loss is that of a maximum a posteriori estimate."""
 
     kl_is_exact = True
-    unread = ("rank", "logvar_init", "n_samples", "n_samples_test", "test_seed", "sampler")
+    unread = ("rank", "component", *OF_NOISE)
 
     def noise_shape(self, n_samples: int, n_rows: int) -> None:
         """No noise."""

@@ -30,7 +30,7 @@ class LowRankPosterior(GaussianPosterior):
         rank: columns of U.
     """
 
-    unread = ()
+    unread = ("component",)
 
     def __init__(
         self,

@@ -121,8 +121,9 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
     values = {field: value_of(cfg, key) for field, key in keys.items()}
     values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
     deep = trainer.prompt in ("coupled", "independent")
+    mixed = values.get("posterior") == "mixture"
     words_decide = not deep and (not trainer.variational or values.get("n_ctx") == 0)
-    if values["ctx_init"] and words_decide:
+    if (values["ctx_init"] and words_decide) or (mixed and not deep):
         values["n_ctx"] = None  # as in CoOp
     values.setdefault("posterior", trainer.posterior)
     if "conditional" not in keys:
@@ -167,7 +168,10 @@ def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
     own = f"TRAINER.{trainer.node}."
     family = POSTERIORS.get(cfg.TRAINER.get(trainer.node, {}).get("POSTERIOR", ""))
     keys = _keys(cfg, trainer) if family else {}
-    idle = {keys[field] for field in getattr(family, "unread", ()) if field in keys}
+    idle = set()
+    if family:
+        values = {field: value_of(cfg, key) for field, key in keys.items()}
+        idle = {keys[field] for field in family.not_read(values) if field in keys}
     read = {"TRAINER.NAME", *FOR_ALL, *trainer.also_reads}
     default = dict(leaves(get_cfg_default())) | dict(leaves(default_tree()))
     return [

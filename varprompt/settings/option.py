@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..checks import check_choice, check_range
+from ..checks import check_choice, check_range, check_template
 
 DASSL = object()
 """Stands for a default value that Dassl's own tree gives."""
@@ -56,11 +55,7 @@ class Option:
                 problems.append(f"{key} is {value}; give {what} from {self.least} to {self.most}")
         elif self.template:
             for text in members:
-                if not isinstance(text, str) or not re.fullmatch(r"[^{}]*\{\}[^{}]*", text):
-                    problems.append(
-                        f"{key} has {text!r}; a template has one {{}} for the class name, such as "
-                        "'an x-ray of a {}.'"
-                    )
+                check_template(text, key, problems)
         elif (self.least, self.most) != (-math.inf, math.inf):
             check_range(value, self.least, self.most, key, problems)
 

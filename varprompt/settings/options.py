@@ -82,13 +82,24 @@ VARIATIONAL = {
         "images; sum_per_image: one of each)", field="kl_reduction",
     ),
     "PRIOR_STD": Option(1.0, "standard deviation of the prior", field="prior_std"),
+    "PRIOR_UNIT": Option(
+        "absolute", "of PRIOR_STD and the deviation in LOGVAR_INIT: absolute, or token_rms, that "
+        "of the words that prompts start from", field="prior_unit",
+    ),
     "LOGVAR_INIT": Option(
         None, "log-variance to start from, None = the authors' initialisation", field="logvar_init"
     ),
     "POSTERIOR": Option(
         "gaussian", "gaussian: learned variance; fixed: constant; delta: none, a MAP estimate; "
-        "low_rank: diagonal + rank RANK; mixture: a Gaussian for each of several templates in "
-        "CTX_INIT, separated by |, with RESIDUAL per_token", field="posterior",
+        "low_rank: diagonal + rank RANK; mixture: a COMPONENT around each of several TEMPLATES, "
+        "with RESIDUAL per_token", field="posterior",
+    ),
+    "TEMPLATES": Option(
+        (), "of posterior mixture: prompts with {} for the class name, words before and behind it",
+        field="templates",
+    ),
+    "COMPONENT": Option(
+        "gaussian", "of posterior mixture: gaussian, fixed or delta", field="component"
     ),
     "RANK": Option(4, "columns of the factor of posterior low_rank", field="rank"),
     "RESIDUAL": Option("shared", "one residual for all prompts, one per_token, or one per_layer",
@@ -129,6 +140,10 @@ FOR_ALL = {  # read by every trainer, as each has a text tower; kept under its o
     "TRAINER.VPT.MEM_BUDGET": Option(
         0, "bytes for text activations, 0 = half of the free memory", field="mem_budget",
         decides=False,
+    ),
+    "TEST.MERGE": Option(
+        False, "one classifier: the samples' text features averaged, not their probabilities",
+        field="merge",
     ),
 }  # fmt: skip
 

@@ -131,6 +131,7 @@ def class_tokens(
     *,
     position: str = "end",
     class_specific: bool = False,
+    n_before: int | None = None,
 ) -> ClassTokens:
     """Prompts ``[start] context name . [end]`` for every class name.
 
@@ -141,12 +142,15 @@ def class_tokens(
         position: where the name stands: after the context ("end"), after its first half
             ("middle"), or before it ("front").
         class_specific: every class has its own context.
+        n_before: context vectors before the name, the others behind it; None = as `position` says.
 
     Raises:
         ConfigError: names whose prompt does not fit the context length, all of them.
     """
     form = text_form(clip_model)
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    before = before if n_before is None else n_before
+    apart = n_before is not None and before < n_ctx  # the full stop ends what is behind the name
     # Context vectors stand among the token ids as negative numbers until `_pack` tells them apart.
     slots = [-1 - j for j in range(n_ctx)]
     words_of = partial(encode_behind if before else encode, clip_model=clip_model)
@@ -154,7 +158,10 @@ def class_tokens(
     for name in (n.replace("_", " ") for n in names):
         # with its full stop, as CLIP encodes it: after "St." both stops are one token
         n_name = len(words_of(name))
-        text = [*words_of(f"{name}."), *form.end]
+        words = (
+            [*words_of(name), *encode_behind(".", clip_model)] if apart else words_of(f"{name}.")
+        )
+        text = [*words, *form.end]
         rows.append(slots[:before] + text[:n_name] + slots[before:] + text[n_name:])
     # What stands before the name is the same for all classes, so it is encoded once per sample;
     # with a context for each class only the start token is, and of whole prompts nothing.
