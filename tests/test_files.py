@@ -160,3 +160,50 @@ def test_allowing_placeholders_leaves_no_trace(tmp_path):
     before = set(torch.serialization.get_safe_globals())
     files.read(tmp_path / "model")
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_a_device_or_a_pipe_is_written_to_and_stays_what_it_is(tmp_path):
+    pipe, device = tmp_path / "pipe", tmp_path / "null"
+    os.mkfifo(pipe)
+    device.symlink_to(os.devnull)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.write_atomic(pipe, lambda file: file.write(b"all of it"))
+        assert os.read(reader, 99) == b"all of it"
+    finally:
+        os.close(reader)
+    files.write_atomic(device, lambda file: file.write(b"nothing"))
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and device.is_symlink()
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["null", "pipe"]
+
+
+def test_what_a_link_points_to_is_replaced_and_not_the_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, target = tmp_path / "link", tmp_path / "disk/file"
+    link.symlink_to(target)  # to nothing, at first
+    for content in (b"first", b"second"):
+        files.write_atomic(link, lambda file, content=content: file.write(content))
+        assert link.is_symlink() and target.read_bytes() == content
+    assert os.listdir(tmp_path / "disk") == ["file"]
+
+
+def test_errors_name_the_file_that_was_asked_for(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as caught:
+        files.write_atomic(tmp_path / "file/x", lambda file: None)
+    assert caught.value.filename == str(tmp_path / "file")
+    with pytest.raises(OSError, match="too long") as long:
+        files.write_atomic(tmp_path / ("x" * 300), lambda file: None)
+    assert long.value.filename == str(tmp_path / ("x" * 300))
+
+
+def test_where_nothing_can_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert files.unwritable(tmp_path) == "is a folder; give the file to write"
+    assert files.unwritable(tmp_path / "file/deep/x") == (
+        f"cannot be written: {tmp_path / 'file'} is no folder"
+    )
+    assert not any(map(files.unwritable, [tmp_path / "new/deep/x", tmp_path / "file", os.devnull]))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    assert f"nothing can be written into {tmp_path}" in files.unwritable(tmp_path / "new/x")

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -49,6 +51,34 @@ def test_the_whole_way(flag, photos, tmp_path, capsys):
     assert record["accuracy"] == pytest.approx(100 * right)
     counts = clf.learned_.counts
     assert sum(counts["learned_from"].values()) + counts["held_out"] == 21
+
+
+def fails(capsys, *words):
+    assert run_tool("varprompt.demo", list(map(str, words))) == 2
+    error = capsys.readouterr().err.partition("error: ")[2]
+    assert error.count("\n") == 1 and "unexpected" not in error
+    return error
+
+
+def test_the_output_is_no_class(photos, tmp_path, capsys):
+    for output in (photos / "out", photos, photos / "a/b"):
+        assert "lies in" in fails(capsys, photos, "--output", output)
+    assert sorted(os.listdir(photos)) == sorted(NAMES)
+    (tmp_path / "file").touch()
+    assert "is no folder" in fails(capsys, photos, "--output", tmp_path / "file")
+
+
+def test_what_cannot_be_tested(photos, tmp_path, capsys):
+    few = tmp_path / "few"
+    for name in NAMES:
+        (few / name).mkdir(parents=True)
+        (photos / name / "0.png").rename(few / name / "0.png")
+    assert "too few images to test some of them" in fails(capsys, few, "--output", tmp_path / "o")
+    for part, name in (("train", "red"), ("train", "green"), ("test", "blue")):
+        shutil.copytree(photos / name, tmp_path / "parts" / part / name)
+    said = fails(capsys, tmp_path / "parts", "--output", tmp_path / "o")
+    assert "test images are of classes without training images: ['blue']" in said
+    assert not (tmp_path / "o").exists()
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Prompt checkpoints from this project's layout to CoOp's and back.
 
-python tools/convert.py IN OUT --to coop|ours
+    varprompt convert IN OUT --to coop|ours
 
 CoOp's files (also CoCoOp's and those of the authors' VPT) need no conversion to be loaded here.
 Written for them are the learned values only: their loaders make the class-name embeddings anew.
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError: the result cannot be written.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m tools.convert", description=__doc__.partition("\n")[0]
+        prog="varprompt convert", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("source", metavar="IN", help="a checkpoint of either layout")
     parser.add_argument("target", metavar="OUT", help="the file to write")

@@ -7,10 +7,12 @@ torch is imported where a checkpoint is: who writes a text need not wait for it.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
 import re
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
@@ -30,11 +32,21 @@ def write_atomic(
 
     A reader sees the old content or the new one, never a part; a full disk leaves the old one.
     With `before`, the old content stays under that name: at every instant `path`, `before` or
-    both are whole.
+    both are whole. Of a link what it points to is replaced; into a pipe or a device, such as
+    /dev/stdout or /dev/null, everything is written at once.
+
+    Raises:
+        OSError: the disk is full or read-only, `path` is a folder or below a file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+    if _is_special(path):
+        content = io.BytesIO()
+        save(content)
+        path.write_bytes(content.getbuffer())
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    handle, temporary = _temporary_beside(path)
     try:
         with os.fdopen(handle, "w+b") as file:
             save(file)
@@ -48,6 +60,43 @@ def write_atomic(
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # of a full disk
             error.filename = str(path)
+        raise
+
+
+def unwritable(path: str | os.PathLike) -> str:
+    """Why no file can be written at `path`, as far as folders tell; "" if one can."""
+    if os.path.isdir(path):
+        return "is a folder; give the file to write"
+    if _is_special(Path(path)):
+        return ""
+    folder = next(str(p) for p in Path(path).absolute().parents if os.path.lexists(p))
+    if not os.path.isdir(folder):
+        return f"cannot be written: {folder} is no folder"
+    if not os.access(folder, os.W_OK):
+        return f"cannot be written: nothing can be written into {folder}"
+    return ""
+
+
+def _is_special(path: Path) -> bool:
+    """Whether something is there, or a link to something, that is neither file nor folder."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _temporary_beside(path: Path) -> tuple[int, str]:
+    """Handle and name of a new file in the folder of `path`, which is made if need be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        what = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, what, str(path.parent)) from error
+    try:
+        return tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the temporary one
         raise
 
 

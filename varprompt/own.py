@@ -27,8 +27,8 @@ from .classifier import Prediction, PromptClassifier
 from .classifier.given import Labelled, divided, hold_out, targets_of
 from .classifier.saved import FOLDER
 from .console import out, say
-from .errors import DataError
-from .files import write_atomic
+from .errors import ConfigError, DataError
+from .files import unwritable, write_atomic
 from .images.stream import stream_images
 from .predict.judge import RISK, Judge
 from .predict.sheet import THUMBNAIL, Sheet
@@ -68,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = parser().parse_args(argv)
     train, held, test = _parts(args)
-    args.output.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be
+    classes = np.unique(train.labels)
+    targets = targets_of(test.labels, classes, "test images")  # before the work, if it cannot be
+    args.output.mkdir(parents=True, exist_ok=True)
     clf = PromptClassifier(
         args.backbone, backbone_path=args.backbone_path, prompts=args.prompts,
         balanced=args.balanced, seed=args.seed, n_workers=args.workers,
@@ -76,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     clf.fit(train.images, train.labels, validation=held and (held.images, held.labels))
     features = clf.encode(test.images)
     samples, found = clf.learned_.samples(features).cpu(), clf.learned_.predict(features)
-    targets = targets_of(test.labels, clf.classes_)
     scaled = (samples / clf.temperature_).log_softmax(-1)
     every = summary(scaled, targets, seed=args.seed)
     figures = {name: every[name] for name in _FIGURES}
@@ -114,6 +115,7 @@ def _page(clf: PromptClassifier, test: Labelled, args: argparse.Namespace) -> by
 
 def _parts(args: argparse.Namespace) -> tuple[Labelled, Labelled | None, Labelled]:
     """Images to learn from, to be held out if the folder has such, and to test."""
+    _check_output(args)
     parts = divided(args.folder, say)
     if "train" not in parts:
         raise DataError(f"{args.folder} has no train/ to learn from")
@@ -122,11 +124,32 @@ def _parts(args: argparse.Namespace) -> tuple[Labelled, Labelled | None, Labelle
         return every, parts.get("val"), parts["test"]
     tested = hold_out(torch.from_numpy(np.unique(every.labels, return_inverse=True)[1]),
                       _TESTED, args.seed)  # fmt: skip
+    if not tested.any():
+        raise DataError(
+            f"{args.folder} has too few images to test some of them: give two or more of a class, "
+            f"better ten, or a list or folder with a part for tests"
+        )
     say(
         f"{len(tested)} images without parts: {int(tested.sum())} of them, drawn within each class "
         f"by seed {args.seed}, are tested and not learned from"
     )
     return every.where(~tested), parts.get("val"), every.where(tested)
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """See to it that the images are not mixed with what is written.
+
+    Raises:
+        ConfigError: --output is among the class folders, or cannot be a folder.
+    """
+    output, folder = args.output.resolve(), Path(args.folder).expanduser().resolve()
+    if folder == output or (folder.is_dir() and folder in output.parents):
+        raise ConfigError(
+            f"--output {args.output} lies in {args.folder}, where it would be a class: give a "
+            "folder elsewhere"
+        )
+    if why := unwritable(output / "test.html"):
+        raise ConfigError(f"--output {args.output} {why}")
 
 
 def _table(clf: PromptClassifier, test: Labelled, found: Prediction) -> str:

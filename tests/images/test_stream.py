@@ -79,3 +79,10 @@ def test_a_full_memory_is_no_unreadable_image(paths):
         list(stream_images(paths[:1], greedy, 1))
     with pytest.raises(DataError):  # the reader's own error, which the stream turns into a line
         read_rgb(paths[1])
+
+
+def test_there_are_no_more_workers_than_processors(paths, monkeypatch):
+    """torch would warn of it in two lines of its own."""
+    monkeypatch.setattr("varprompt.images.stream.n_cpus", lambda: 1)
+    wanted = [batch.paths for batch in stream_images(paths, transform, 4)]
+    assert [batch.paths for batch in stream_images(paths, transform, 4, n_workers=999)] == wanted

@@ -69,3 +69,9 @@ def test_bad_input_is_one_line(model, flags, said, capsys):
     assert run_tool(TOOL, [model, *flags]) == 2
     shown = capsys.readouterr()
     assert said in shown.err and shown.err.count("\n") == 1 and not shown.out
+
+
+def test_an_image_that_nothing_depends_on(model, capsys):
+    assert run_tool(TOOL, [model, "--image", "gone.png"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: --image: the prompts of this model do not depend on the image\n"

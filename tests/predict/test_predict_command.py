@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import types
 
 import numpy as np
@@ -116,6 +117,8 @@ def test_sheets(model, photos, tmp_path, capsys):
         (["--top", "0", "--batch-size", "0", "--risk", "1"], "--top is 0; it must be at least 1"),
         (["--sheet", "a.pdf"], "--sheet is a.pdf; give a name that ends with .html or .png"),
         (["--output", "."], "--output . is a folder"),
+        (["--output", "a.html", "--sheet", "./a.html"], "--output and --sheet are one file"),
+        (["--sheet", f"{__file__}/a.html"], "test_predict_command.py is no folder"),
         (["--risk", "0"], "--risk is 0.0; give a share between 0 and 1"),
         (["-"], "- stands twice"),
     ],
@@ -126,6 +129,19 @@ def test_bad_flags(model, flags, said, tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr()
     assert said in shown.err and shown.err.startswith("error: ") and shown.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_an_image_is_never_overwritten(model, photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    image = str(folder / "in/01.png")
+    for flags in (["--output", image], ["--sheet", image]):
+        for images in (image, str(folder), str(folder / "**/*.png")):
+            assert run_tool(TOOL, [model, images, *flags, *ONE]) == 2
+            said = capsys.readouterr().err
+            assert f"{image} is one of the images and would be overwritten" in said
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_no_image_at_all(model, tmp_path, capsys):

@@ -20,6 +20,7 @@ from ..towers.device import device_of
 from ..towers.load import load_clip
 from ..towers.templates import token_rms
 from . import recipe
+from .checked import check_parameters
 from .given import Labelled, given_to_fit, hold_out, names_of, targets_of, texts_for
 from .learned import Learned, Pixels
 from .prediction import Prediction, Uncertainty
@@ -251,7 +252,9 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         """
         tensors, described = read_classifier(folder)
         try:
-            new = cls(**{**described["parameters"], "device": device, **parameters})
+            given = {**described["parameters"], "device": device, **parameters}
+            check_parameters(given, str(folder))
+            new = cls(**given)
             return new.adopt(lambda clip: Learned.restore(clip, tensors, described, str(folder)))
         except (TypeError, KeyError, ValueError) as error:
             raise CheckpointError(

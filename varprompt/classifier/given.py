@@ -182,15 +182,15 @@ def hold_out(targets: Tensor, share: float, seed: int) -> Tensor:
     return held
 
 
-def targets_of(labels: np.ndarray, classes: np.ndarray) -> Tensor:
-    """The numbers of the classes of validation images `(n,)`.
+def targets_of(labels: np.ndarray, classes: np.ndarray, what: str = "validation images") -> Tensor:
+    """The numbers of the classes of images `(n,)` that are not learned from; `what` is their name.
 
     Raises:
         DataError: they are of other classes.
     """
     unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
     if unknown:
-        raise DataError(f"validation images are of classes without training images: {unknown[:10]}")
+        raise DataError(f"{what} are of classes without training images: {unknown[:10]}")
     return torch.from_numpy(np.searchsorted(classes, labels))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config import PromptConfig
-from ..errors import CheckpointError
+from ..errors import CheckpointError, VarPromptError
 from ..images.encode import encode_images
 from ..images.inputs import GivenImages, check_images, pixels_transform
 from ..learner_state import load_learner
@@ -23,13 +23,13 @@ from ..objective import average_samples
 from ..prompt_texts import PromptTexts, parse_prompts
 from ..towers.build import input_size
 from ..uncertainty import fit_temperature
+from .checked import HELD_OUT, check_saved
 from .prediction import Prediction, join
 
 _ENCODED_TOGETHER = 64  # images; fixed, as last digits depend on it
 _CLASSIFIED_TOGETHER = 256
 _FEWEST = 20  # held-out images that tell a temperature
 _WITHOUT = "keeps no held-out images of these classes"
-_HELD_OUT = ("held_out.confidence", "held_out.correct")
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,18 @@ class Learned:
         return torch.cat([self.predictor.samples(part.to(self.device)) for part in parts], 1)
 
     def predict(self, features: Tensor) -> Prediction:
-        """What is predicted of images with these features `(N, E)`, calibrated."""
-        parts = features.split(_CLASSIFIED_TOGETHER)
-        return join([Prediction.of(self.samples(part), self.temperature) for part in parts])
+        """What is predicted of images with these features `(N, E)`, calibrated.
+
+        Raises:
+            VarPromptError: probabilities that are no numbers.
+        """
+        parts = [self.samples(part) for part in features.split(_CLASSIFIED_TOGETHER)]
+        if any(part.isnan().any() for part in parts):
+            raise VarPromptError(
+                "probabilities are no numbers (NaN): what was learned is damaged or too large for "
+                f"precision {self.model.config.precision}; learn it again, or take precision fp32"
+            )
+        return join([Prediction.of(part, self.temperature) for part in parts])
 
     def calibrated(self, features: Tensor, targets: Tensor) -> Learned:
         """With the temperature that held-out images tell, and what is then said of them.
@@ -177,7 +186,7 @@ class Learned:
         """All numbers, by name; see `from_tensors`."""
         found = {f"learner.{k}": v for k, v in self.model.prompt_learner.state_dict().items()}
         if self.held_out is not None:
-            found |= zip(_HELD_OUT, (self.held_out.confidence, self.held_out.correct), strict=True)
+            found |= zip(HELD_OUT, (self.held_out.confidence, self.held_out.correct), strict=True)
         return found
 
     def describe(self) -> dict[str, Any]:
@@ -210,7 +219,8 @@ class Learned:
             source: the file's name, for messages.
 
         Raises:
-            CheckpointError: it was learned in front of another CLIP, or does not fit together.
+            CheckpointError: it was learned in front of another CLIP, is damaged, or does not fit
+                together.
         """
         theirs, ours = described["clip"]["weights_sha256"], clip_model.weights_sha256
         if theirs != ours:
@@ -219,6 +229,7 @@ class Learned:
                 f"{theirs[:12]}), not of {clip_model.provenance.source} (weights {ours[:12]}): "
                 "give that one (backbone, backbone_path)"
             )
+        check_saved(tensors, described, input_size(clip_model), source)
         names, pixels = described["class_names"], described["pixels"]
         said = described["prompts"]
         texts = None if said is None else parse_prompts(said, source)
@@ -227,12 +238,12 @@ class Learned:
             k.removeprefix("learner."): v for k, v in tensors.items() if k.startswith("learner.")
         }
         load_learner(model.prompt_learner, learner, source, names, model.tokens)
-        has_held_out = tensors.keys() >= set(_HELD_OUT)
+        has_held_out = HELD_OUT[0] in tensors
         return Learned(
             model, np.asarray(described["labels"]), names,
             Pixels(pixels["size"], tuple(pixels["mean"]), tuple(pixels["std"]),
                    pixels["interpolation"]),
             float(described["calibration"]["temperature"]),
-            HeldOut(*(tensors[name] for name in _HELD_OUT)) if has_held_out else None,
+            HeldOut(*(tensors[name] for name in HELD_OUT)) if has_held_out else None,
             described["images"], texts,
         )  # fmt: skip

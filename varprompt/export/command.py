@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..console import out, printable
 from ..errors import ConfigError
+from ..files import unwritable
 from ..model_flags import add_model_flags, open_model
 from ..settings.flags import Parser, given
 from .check import check_images
@@ -81,8 +82,7 @@ def _check_targets(targets: Mapping[str, str | None]) -> None:
     problems = [] if wanted else [f"say what to write: {', '.join(targets)} FILE"]
     if len({Path(file).absolute() for file in wanted}) < len(wanted):
         problems.append("two kinds of files have one name: give each its own")
-    problems += [f"{file} is a folder; give the file to write" for file in wanted
-                 if Path(file).is_dir()]  # fmt: skip
+    problems += [f"{file} {why}" for file in wanted if (why := unwritable(file))]
     if problems:
         raise ConfigError(problems)
 

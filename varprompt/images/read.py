@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
@@ -54,11 +55,17 @@ def read_rgb(path: str, upright: bool = False) -> Image.Image:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
             raise ValueError("not a regular file")
-        with open(path, "rb") as file, Image.open(file) as image:
-            return in_rgb(image, upright)
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            # telephones make photos of 108 million pixels; twice as many are an error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return in_rgb(image, upright)
     except Exception as error:  # hostile files make decoders raise anything
         pass_on_memory(error, f"reading {path}")
         reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, UnidentifiedImageError):  # its text is the name of a file object
+            empty = os.path.getsize(path) == 0
+            reason = "it is empty" if empty else "damaged, or no format that is read here"
         large = isinstance(error, Image.DecompressionBombError)
         advice = "; store it smaller, or take it out of the data set" if large else ""
         raise DataError(f"{path}: not a readable image ({reason}){advice}") from error

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
 from .read import read_rgb
-from .workers import PlainLoader, leave_signals_to_parent
+from .workers import PlainLoader, leave_signals_to_parent, n_cpus
 
 _QUALITY = 80  # of the JPEG that a thumbnail is
 
@@ -50,7 +50,7 @@ def stream_images(
         paths: consumed as batches are asked for, two for each worker ahead.
         transform: RGB image -> `(3, H, W)`.
         batch_size: paths in a batch; unreadable ones make it smaller.
-        n_workers: processes that read; 0 = this one.
+        n_workers: processes that read, no more than CPUs; 0 = this one.
         thumbnail: longest side in pixels of the thumbnails; 0 = none.
 
     Raises:
@@ -59,7 +59,8 @@ def stream_images(
     """
     yield from PlainLoader(
         _Named(transform, thumbnail), batch_sampler=_groups(paths, batch_size), collate_fn=_collate,
-        num_workers=n_workers, generator=torch.Generator(),  # leaves the global one as it is
+        num_workers=min(n_workers, n_cpus()),
+        generator=torch.Generator(),  # leaves the global one as it is
         worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
 

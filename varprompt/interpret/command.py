@@ -94,7 +94,7 @@ def findings(
         metric: "euclidean" or "cosine".
 
     Raises:
-        ConfigError: the prompts depend on the image and there is none.
+        ConfigError: the prompts depend on the image and there is none, or the other way round.
         DataError: an image cannot be read.
     """
     model, names, clip = learned.model, learned.names, learned.clip
@@ -111,6 +111,8 @@ def _features(learned: Learned, images: Sequence[str]) -> Tensor:
     """Features `(B, E)` of the images; zeros `(1, E)` where they do not matter."""
     learner = learned.model.prompt_learner
     if not learner.conditional:
+        if images:
+            raise ConfigError("--image: the prompts of this model do not depend on the image")
         return learner.ctx.new_zeros(1, learned.clip.text_projection.shape[1])
     if not images:
         raise ConfigError(

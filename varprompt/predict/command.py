@@ -21,7 +21,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -32,7 +32,7 @@ from tqdm import tqdm
 from ..checks import check_range
 from ..console import printable, say
 from ..errors import ConfigError, DataError
-from ..files import write_atomic
+from ..files import unwritable, write_atomic
 from ..images.listing import STDIN, listed_images
 from ..images.stream import stream_images
 from ..images.tree import summary
@@ -129,7 +129,7 @@ def _classify(
         DataError: there is no image.
     """
     stdin = sys.stdin.buffer if STDIN in args.images and sys.stdin else None
-    paths = listed_images(args.images, done.ignored, stdin)
+    paths = _not_written(listed_images(args.images, done.ignored, stdin), [args.output, args.sheet])
     batches = stream_images(
         paths, judge.learned.transform, args.batch_size, args.workers, THUMBNAIL if sheet else 0
     )
@@ -153,6 +153,24 @@ def _classify(
         raise DataError(f"no image to classify in {' '.join(args.images)}: {found}{rest}")
 
 
+def _not_written(paths: Iterable[str], targets: Sequence[str | None]) -> Iterator[str]:
+    """`paths`, up to one that is going to be written.
+
+    Raises:
+        DataError: there is such a one.
+    """
+    files = [file for file in targets if file and os.path.isfile(file)]
+    names = {os.path.basename(file) for file in files}
+    for path in paths:
+        if os.path.basename(path) in names and os.path.isfile(path):
+            if any(os.path.samefile(path, file) for file in files):
+                raise DataError(
+                    f"{path} is one of the images and would be overwritten by --output or --sheet: "
+                    "give another name"
+                )
+        yield path
+
+
 def _as_text(file: IO[bytes], write: Callable[[IO[str]], None]) -> None:
     """Let `write` have a binary file as text; names that are no UTF-8 keep their bytes."""
     text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
@@ -171,9 +189,10 @@ def _check(args: argparse.Namespace) -> None:
         problems.append(f"--risk is {args.risk}; give a share between 0 and 1, such as {RISK}")
     if args.sheet and Path(args.sheet).suffix.lower() not in KINDS:
         problems.append(f"--sheet is {args.sheet}; give a name that ends with {' or '.join(KINDS)}")
-    for flag, file in (("--output", args.output), ("--sheet", args.sheet)):
-        if file and os.path.isdir(file):
-            problems.append(f"{flag} {file} is a folder; give the file to write")
+    targets = [(flag, f) for flag, f in (("--output", args.output), ("--sheet", args.sheet)) if f]
+    problems += [f"{flag} {file} {why}" for flag, file in targets if (why := unwritable(file))]
+    if len({os.path.realpath(file) for _, file in targets}) < len(targets):
+        problems.append("--output and --sheet are one file: give each its own")
     if args.images.count(STDIN) > 1:
         problems.append(f"{STDIN} stands twice: standard input can be read once")
     if problems:
