@@ -28,7 +28,8 @@ def keep_scores(trainer: PromptTrainer, temperature: float) -> None:
         trainer: has been trained, and its model been tested.
         temperature: that `varprompt predict` will divide log-probabilities by.
     """
-    if not trainer.dm.dataset.val or chooses_by_validation(trainer.cfg):
+    no_model = not trainer.max_epoch  # of no epochs none is saved
+    if no_model or not trainer.dm.dataset.val or chooses_by_validation(trainer.cfg):
         return
     try:
         items = _unseen(trainer)

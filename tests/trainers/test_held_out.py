@@ -44,6 +44,7 @@ def test_images_that_were_learned_from_or_are_tested_are_left_out(root, tmp_path
 def test_nothing_is_kept_where_they_chose_the_epoch_or_are_tested(root, tmp_path):
     assert held_out(root, tmp_path / "best", TEST__FINAL_MODEL="best_val") is None
     assert held_out(root, tmp_path / "val", TEST__SPLIT="val") is None
+    assert held_out(root, tmp_path / "untrained", OPTIM__MAX_EPOCH=0) is None  # has no model
     model = ["--model-dir", tmp_path / "val", "--eval-only"]
     assert held_out(root, tmp_path / "eval", *model) is None
     shutil.rmtree(root / "pictures/val")
