@@ -186,5 +186,5 @@ def check_names(names: Sequence[str], same_names: bool) -> None:
     if repeated and not same_names:
         raise ConfigError(
             f"class names stand for several classes, {repeated[:10]}: equal prompts cannot be told "
-            "apart; rename them, or give same_names=True"
+            "apart; rename them (in Python PromptedCLIP takes same_names=True)"
         )
