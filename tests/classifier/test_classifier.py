@@ -241,6 +241,12 @@ def test_all_wrong_parameters_are_named():
         new().fit(pictures(3)[0])
 
 
+def test_more_workers_than_processors_are_no_more_than_these():
+    """torch would warn of it in two lines of its own."""
+    learned, (images, _) = fitted().learned_, pictures(3)
+    assert torch.equal(learned.encode(images, n_workers=999), learned.encode(images))
+
+
 def test_scikit_learns_habits():
     """Those of its checks that do not give numbers in place of images, and their like for images.
 

@@ -1,6 +1,7 @@
 """One's own images without train/ and test/: class folders alone, lists, test images alone."""
 
 import json
+import os
 from pathlib import Path
 
 import layouts
@@ -9,6 +10,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.data import check_trainable
 from varprompt.errors import ConfigError, DataError
+from varprompt.images.class_folders import labelled_images
 
 COUNTS = {"cat": 10, "old dog": 20, "zebra": 4}
 
@@ -28,6 +30,16 @@ def load(path, make_cfg, **keys):
 
 def parts(data):
     return data.train_x, data.val, data.test
+
+
+def test_a_class_folder_that_may_not_be_read_is_not_called_empty(tmp_path, monkeypatch):
+    for name in ("open", "closed"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith("closed"))
+    with pytest.raises(DataError) as caught:
+        labelled_images(tmp_path, print)
+    assert "class folders without permission: 1\n    closed" in str(caught.value)
+    assert "class folders without images: 1\n    open" in str(caught.value)
 
 
 def test_class_folders_are_split_within_each_class(top, make_cfg, capsys):

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader
 from ..config import PromptConfig
 from ..errors import CheckpointError, VarPromptError
 from ..images.encode import encode_images
+from ..images.faults import naming_faults
 from ..images.inputs import GivenImages, check_images, pixels_transform
+from ..images.workers import n_cpus
 from ..learner_state import load_learner
 from ..model import Predictor, PromptedCLIP
 from ..objective import average_samples
@@ -122,18 +124,18 @@ class Learned:
         """Features `(N, E)` on the CPU of images in any form.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: images cannot be read; names them.
         """
         given = check_images(images)
         if not len(given):
             return torch.zeros(0, self.clip.text_projection.shape[1])
         loader: DataLoader = DataLoader(
-            GivenImages(given, self.transform), num_workers=n_workers,
+            GivenImages(given, self.transform), num_workers=min(n_workers, n_cpus()),
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
-        return encode_images(
-            loader, range(len(given)), self.encode_image, _ENCODED_TOGETHER, progress
-        )
+        every = range(len(given))
+        with naming_faults(given, n_workers):
+            return encode_images(loader, every, self.encode_image, _ENCODED_TOGETHER, progress)
 
     def samples(self, features: Tensor) -> Tensor:
         """Log-probabilities `(L, N, C)` by each sample, of features `(N, E)`, not calibrated."""

@@ -45,7 +45,10 @@ def labelled_images(folder: str | os.PathLike, note: Callable[[str], None]) -> L
         below = os.path.join(top, name)
         found = [os.path.join(below, image) for image in images_below(below, ignored)]
         if not found:
-            problems.add("class folders without images", name)
+            closed = not os.access(below, os.R_OK | os.X_OK)
+            problems.add(
+                f"class folders {'without permission' if closed else 'without images'}", name
+            )
         paths += found
         labels += [names[name]] * len(found)
     beside(top, "", ignored, taken=folders)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..ranks import ranks
 from .loaders import EpochBatches, derive_seed
-from .workers import PlainLoader, leave_signals_to_parent, n_cpus
+from .workers import PlainLoader, leave_signals_to_parent
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
 
@@ -43,7 +43,7 @@ def encode_images(
     own = wanted[ranks().share(len(wanted), batch_size)]
     images = PlainLoader(
         _Images(loader.dataset), batch_size, sampler=own,
-        num_workers=min(loader.num_workers, n_cpus()), pin_memory=loader.pin_memory,
+        num_workers=loader.num_workers, pin_memory=loader.pin_memory,
         generator=torch.Generator(),  # leaves the global one as it is
         worker_init_fn=leave_signals_to_parent,
     )  # fmt: skip
