@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from varprompt.towers.device import cpu_name
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "triton", "clip-anytorch", "numpy", "onnx", "onnxruntime")
 
@@ -27,7 +29,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": str(device),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "cpu": _cpu(),
+        "cpu": f"{os.cpu_count()} x {cpu_name()}",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -84,15 +86,6 @@ def _commit() -> str | None:
     commit = run("rev-parse", "HEAD")
     changed = run("status", "--porcelain", "--untracked-files=no")
     return commit + "+" * bool(changed) if commit else None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.machine()
 
 
 def _version(name: str) -> str | None:

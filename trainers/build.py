@@ -197,6 +197,7 @@ class BuiltTrainer(TrainerX):
             "weights": self.weights_sha256,
             "precision": self.prompt_config.precision,
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "products": self.towers.image_products,
         }
         if self.prompt_config.has_visual:
             learned = self.model.prompt_learner.state_dict()

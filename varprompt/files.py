@@ -25,6 +25,16 @@ _UNFINISHED = ".tmp"  # end of the name of a file that is being written
 _TEMPORARY = re.compile(rf"\.(?P<name>.+)\.\w{{8}}{re.escape(_UNFINISHED)}")  # of mkstemp
 
 
+def cache_file(name: str) -> Path:
+    """The file `name` in ``$VARPROMPT_CACHE``, by default in ``~/.cache/varprompt``.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    named = os.environ.get("VARPROMPT_CACHE")
+    return Path(named or "~/.cache/varprompt").expanduser() / name
+
+
 def write_atomic(
     path: str | os.PathLike, save: Any, before: str | os.PathLike | None = None
 ) -> None:

@@ -10,8 +10,9 @@ from torch.nn.functional import gelu
 from varprompt.config import PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.model import PromptedCLIP
-from varprompt.towers.blocks import ACTIVATIONS, check_tower, linear
+from varprompt.towers.blocks import ACTIVATIONS, check_tower
 from varprompt.towers.build import clip_module
+from varprompt.towers.products import linear
 from varprompt.towers.text import FrozenTextEncoder
 from varprompt.towers.tokens import class_tokens
 

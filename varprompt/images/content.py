@@ -27,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError
+from ..files import cache_file
 
 _ROW = np.dtype([("key", "<u8", 5), ("digest", "u1", 32)])
 _TICK = 2_000_000_000  # nanoseconds: the coarsest clock of a file system (FAT)
@@ -50,8 +51,7 @@ def digest_file() -> Path:
     Raises:
         RuntimeError: there is no home folder.
     """
-    named = os.environ.get("VARPROMPT_CACHE")
-    return Path(named or "~/.cache/varprompt").expanduser() / "content.sha256"
+    return cache_file("content.sha256")
 
 
 class ContentHasher:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .products import linear
 
 _PARTS = {"ln_1", "attn", "ln_2", "mlp"}  # of a block
 _MLP = ["c_fc", "gelu", "c_proj"]
@@ -138,33 +139,3 @@ def finish(block: Any, x: Tensor, attended: Tensor, activation: Activation) -> T
     # into the input of the first layer, the second one onto the output of the last.
     hidden = linear(scale * block.ln_2(x), fc.weight, scale * fc.bias)
     return (x + proj.bias).add_(linear(activation.function(hidden), proj.weight), alpha=1 / scale)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``F.linear``, through oneDNN where that is possible: MKL is half as fast on AMD's CPUs."""
-    if (
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and x.dtype == weight.dtype == torch.float32
-        and not (weight.requires_grad or torch.is_autocast_enabled("cpu"))
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-    ):
-        return _OneDNNLinear.apply(x, weight, bias)
-    return F.linear(x, weight, bias)
-
-
-class _OneDNNLinear(torch.autograd.Function):
-    """`x W^T + b`, differentiable in x any number of times."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # autograd knows no derivative of the operator and would take it for a constant: the
-        # product of the backward has to be this function again to have a derivative of its own
-        (weight,) = ctx.saved_tensors
-        return _OneDNNLinear.apply(grad, weight.t(), None), None, None

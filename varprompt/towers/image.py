@@ -6,6 +6,8 @@ unlike in the text tower all tokens depend on the prompts; what is left out is e
 weights have no gradients, a layer whose prompts are replaced afterwards does not finish them, and
 of the last layer only the class token is read.
 
+Without prompts it is what the tower itself computes, by the products of `products`.
+
 With more images (or samples) than fit the memory budget, they are processed in chunks whose
 activations are computed again in the backward pass.
 """
@@ -20,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import check_image_tower, finish, project_qkv
-from .memory import activation_bytes, directly, recomputed, slices
+from .memory import CPU_CHUNK, activation_bytes, directly, recomputed, slices
 
 
 class PromptedImageEncoder(nn.Module):
@@ -75,6 +77,11 @@ class PromptedImageEncoder(nn.Module):
         ]
         return torch.cat(features).unflatten(0, (n_samples, n_images))
 
+    def unprompted(self, images: Tensor) -> Tensor:
+        """What the tower itself makes of images `(B, 3, H, W)`: unit-norm features `(B, E)`."""
+        nothing = self.tower.class_embedding.new_zeros(1, 1, 1, 0, self.width)
+        return self(images, nothing)[0]
+
     def _patches(self, images: Tensor) -> Tensor:
         """Class token and patches in front of the first layer, `(B, T, V)`."""
         tower = self.tower
@@ -109,7 +116,10 @@ class PromptedImageEncoder(nn.Module):
     def _chunk(self, n_tokens: int, itemsize: int, backward: bool) -> int:
         """Images to process at once so that a call fits the budget."""
         per_token = activation_bytes(self.width, itemsize, self.n_layers if backward else 0)
-        return max(1, self.budget() // (per_token * n_tokens))
+        size = self.budget() // (per_token * n_tokens)
+        if not backward and self.tower.class_embedding.device.type == "cpu":
+            size = min(size, CPU_CHUNK // (4 * self.width * itemsize * n_tokens))
+        return max(1, size)
 
 
 def _heads(x: Tensor, block: Any) -> Tensor:

@@ -23,6 +23,10 @@ _KEPT_FLOAT32 = 2
 _KEPT = 9
 _WORKING = 18
 
+# On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
+# cost nothing: beyond, caches overflow and every tensor is new memory from the system.
+CPU_CHUNK = 16 << 20
+
 _MEMINFO = Path("/proc/meminfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")

@@ -23,13 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import check_tower, finish, project_qkv
-from .memory import activation_bytes, automatic_budget, directly, recomputed, slices
+from .memory import CPU_CHUNK, activation_bytes, automatic_budget, directly, recomputed, slices
 from .tokens import ClassTokens
 
 _LEAST_SHARE = 4  # of the budget that chunks keep at least: a quarter
-# On CPU a chunk's hidden layer stays below this, in bytes, whenever there must be chunks or they
-# cost nothing: beyond, caches overflow and every tensor is new memory from the system.
-_CPU_CHUNK = 16 << 20
 _MOST_HEADS = 65535  # of attention on a GPU: a kernel's grid has no more rows
 
 Prefix = list[tuple[Tensor, Tensor]]  # per layer keys and values of the shared beginning (P, S, D)
@@ -213,7 +210,7 @@ class FrozenTextEncoder(nn.Module):
         tiles = left // (per_token * tokens.tile)
         # With a graph, chunks mean a second forward: a CPU has small ones only if it must have any.
         if self.positions.device.type == "cpu" and not (backward and samples >= n_samples):
-            most = _CPU_CHUNK // (4 * width * size * tokens.tile)
+            most = CPU_CHUNK // (4 * width * size * tokens.tile)
             samples, tiles = min(samples, most // n_tiles), min(tiles, most)
         if samples < 1:
             return 1, max(1, min(tiles, n_tiles))
