@@ -21,6 +21,7 @@ from varprompt.towers.load import clip_module
 BACKBONES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
     **SIZES,
     "tiny": ((32, 32, 2, 64, 16), (64, 2, 2)),  # for what must be small, of no real model
+    "narrow": ((32, 32, 2, 64, 16), (64, 1, 2)),  # the same with heads of 64, as all real ones have
 }
 _NOISE: dict[str, Any] = {"posterior": "gaussian", "kl_weight": 0.001, "kl_reduction": "mean"}
 _MAPLE: dict[str, Any] = {"n_ctx": 2, "keep_words": True, "coupled": True, "depth": 9}

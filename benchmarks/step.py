@@ -4,10 +4,12 @@
     python benchmarks/step.py --trainer VPT_CoCoOp -B 4
     python benchmarks/step.py --ablate --repeats 5
     python benchmarks/step.py --names imagenet --classes 500 --precision bf16 --device cuda
+    python benchmarks/step.py --against CHECKOUT                  # beside the authors' own code
 
 A step is `PromptedCLIP.logits` on images, the objective and its backward. "plain" pads all prompts
 to 77 tokens and sends them through CLIP's own transformer as one batch. Every variant runs in its
-own process on the same weights, images and noise; the first step is not timed.
+own process on the same weights, images and noise; the first step is not timed. With --against the
+other side is the authors' `CustomCLIP`, the two take turns, and a first test is timed as well.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._ablate import ABLATIONS, ablate  # noqa: E402
+from benchmarks._against import against  # noqa: E402
 from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed  # noqa: E402
 from benchmarks._report import device_name, environment, percentiles, write_json  # noqa: E402
 from benchmarks._setup import (  # noqa: E402
@@ -171,10 +174,15 @@ def main() -> None:
             row = {"out_of_memory": str(error).splitlines()[0]}
         write_json(args.workdir / f"{args.variant}.json", row)
         return
-    hidden = ("variant", "workdir", "output")
+    if args.against:
+        report = {"setting": _setting(args), **against(args)}
+        print(report["step"]["ratio"], report["step"]["floor"], report["first_test"])
+        if args.output:
+            write_json(args.output, report)
+        return
     report = {
         "environment": environment(torch.device(args.device)),
-        "setting": {k: v for k, v in vars(args).items() if k not in hidden},
+        "setting": _setting(args),
     }
     names = [*["plain"] * (args.plain_repeats > 0), "fast", *["compiled"] * args.compile]
     if args.ablate is not None:
@@ -194,6 +202,12 @@ def main() -> None:
         print(report["plain_over_fast"], fast["difference_to_plain"])
     if args.output:
         write_json(args.output, report)
+
+
+def _setting(args: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for, without what only says where things lie."""
+    hidden = ("variant", "workdir", "output", "against")
+    return {k: v for k, v in vars(args).items() if k not in hidden}
 
 
 def _arguments() -> argparse.Namespace:
@@ -218,6 +232,9 @@ def _arguments() -> argparse.Namespace:
                         help="ideas to leave out, one at a time; none named = all")  # fmt: skip
     parser.add_argument("--compile", action="store_true",
                         help="also with torch.compile for the text tower")  # fmt: skip
+    parser.add_argument("--against", metavar="CHECKOUT",
+                        help="VPT in fp32 on the CPU beside the authors' code there")  # fmt: skip
+    parser.add_argument("--test-classes", type=int, default=37, help="of the first test")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", help="JSON file")
     parser.add_argument("--variant", help=argparse.SUPPRESS)

@@ -55,13 +55,13 @@ class FrozenCLIP(nn.Module):
         oneDNN's where it is faster, of the vision transformers of OpenAI's own code.
         """
         tower = self.clip.visual
-        taken = self._image_tower_is_known and takes_onednn(tower.proj, tower.proj)
+        if type(tower) is not clip_module().model.VisionTransformer:
+            return "torch"
+        taken = takes_onednn(tower.proj, tower.proj) and self._image_tower_is_known
         return ONEDNN if taken else "torch"
 
     @cached_property
     def _image_tower_is_known(self) -> bool:
-        if type(self.clip.visual) is not clip_module().model.VisionTransformer:
-            return False
         try:
             check_image_tower(self.clip)
         except ConfigError:  # somebody has changed its layers: it computes itself what they do
