@@ -28,16 +28,23 @@ _MAPLE: dict[str, Any] = {"n_ctx": 2, "keep_words": True, "coupled": True, "dept
 _INDEPENDENT: dict[str, Any] = {
     "n_ctx": 4, "keep_words": True, "depth": 9, "n_ctx_visual": 4, "depth_visual": 9,
 }  # fmt: skip
-TRAINERS: dict[str, dict[str, Any]] = {  # without their terms of the loss, see originals.py
+TRAINERS: dict[str, dict[str, Any]] = {  # without their terms of the loss
     "VPT": _NOISE,
     "VPT_CoCoOp": {**_NOISE, "conditional": True},
     "CoOp": {},
     "CoCoOp": {"posterior": "meta_net", "conditional": True},
+    "KgCoOp": {},
+    "VPT_KgCoOp": _NOISE,
     "MaPLe": _MAPLE,
     "VPT_MaPLe": {**_MAPLE, **_NOISE, "residual": "per_layer"},
     "PromptSRC": _INDEPENDENT,
     "VPT_PromptSRC": {**_INDEPENDENT, **_NOISE, "residual": "per_layer"},
 }
+_NEAR = {"text_l1": 25.0, "image_l1": 10.0, "logits_kl": 1.0}
+TERMS: dict[str, dict[str, float]] = {  # of the loss, by name in varprompt.regularisers
+    "KgCoOp": {"text_cosine": 8.0}, "VPT_KgCoOp": {"text_cosine": 8.0},
+    "PromptSRC": _NEAR, "VPT_PromptSRC": _NEAR,
+}  # fmt: skip
 OXFORD_PETS = (
     "abyssinian,american_bulldog,american_pit_bull_terrier,basset_hound,beagle,bengal,birman,"
     "bombay,boxer,british_shorthair,chihuahua,egyptian_mau,english_cocker_spaniel,english_setter,"

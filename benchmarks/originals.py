@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks._measure import PeakMemory, timed  # noqa: E402
 from benchmarks._report import environment, percentiles, write_json  # noqa: E402
-from benchmarks._setup import class_names, random_clip  # noqa: E402
+from benchmarks._setup import TERMS, class_names, random_clip  # noqa: E402
 from varprompt.config import PromptConfig  # noqa: E402
 from varprompt.layouts import split_state  # noqa: E402
 from varprompt.model import PromptedCLIP, text_features  # noqa: E402
@@ -45,11 +45,7 @@ from varprompt.towers.build import build_clip, clip_module  # noqa: E402
 RATES = {"kgcoop": 0.002, "maple": 0.0035, "promptsrc": 0.0025}
 FOLDERS = {"kgcoop": "KgCoOp"}  # of the code in a checkout
 DEPTHS = {"small": 2, "ViT-B/16": 9}
-WEIGHTS = {
-    "kgcoop": {"text_cosine": 8.0},
-    "maple": {},
-    "promptsrc": {"text_l1": 25.0, "image_l1": 10.0, "logits_kl": 1.0},
-}
+WEIGHTS = {"kgcoop": TERMS["KgCoOp"], "maple": {}, "promptsrc": TERMS["PromptSRC"]}
 NOISE = {"posterior": "gaussian", "logvar_init": -6.0, "n_samples": 10, "kl_weight": 0.001}
 NAMES = ["dog", "polka-dotted", "centered_lily_of_the_valley", "Boeing 747-400 St.", "x"]
 

@@ -4,12 +4,14 @@ import csv
 import sys
 
 import pytest
+import yaml
 
 from benchmarks import cost as benchmark
 from varprompt import cost
 from varprompt.console import run_tool
 from varprompt.cost import CLASSES, TRAINERS, Tower, work_of
-from varprompt.settings.recipes import recipes
+from varprompt.settings.recipes import ROOT, default_config, recipes
+from varprompt.towers.image import PromptedImageEncoder
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,37 @@ def test_trainings_are_the_official_ones(dataset):
     coop = work_of(dataset, "CoOp")
     epochs = 50 if dataset == "imagenet" else 200
     assert (coop.samples, coop.steps) == (1, epochs * (work.classes * 16 // 32))
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_batches_and_epochs_are_those_of_the_configs(trainer):
+    name = default_config(trainer, "dtd", "base2new", "16")
+    config = yaml.safe_load((ROOT / f"configs/trainers/{trainer}/{name}.yaml").read_text())
+    recipe, work = TRAINERS[trainer], work_of("dtd", trainer)
+    assert recipe.batch == work.batch == config["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"]
+    assert recipe.epochs == config["OPTIM"]["MAX_EPOCH"]
+    node = config["TRAINER"].popitem()[1]
+    assert recipe.n_visual == node.get(
+        "N_CTX_VISION", node["N_CTX"] if "MaPLe" in trainer else 0
+    )
+    assert recipe.draws == ("VPT" in trainer)
+    assert work.samples == (40 if trainer == "VPT" else node.get("L", 10) if recipe.draws else 1)
+
+
+def test_fewer_images_than_a_batch_are_one_batch():
+    work = work_of("eurosat", "KgCoOp")
+    assert (work.batch, work.steps) == (80, 100)
+    assert work_of("caltech101", "KgCoOp").steps == 100 * (800 // 128)
+
+
+def test_prompted_images_take_memory(tower, capsys):
+    assert tower.images(work_of("dtd", "VPT")) == 0
+    image, four = (tower.images(work_of("dtd", t)) for t in ("MaPLe", "PromptSRC"))
+    assert 0 < image < four < 1.02 * image  # two more tokens of 199
+    one = PromptedImageEncoder(tower.clip, lambda: image // 4)
+    assert one._chunk(199, 2, backward=True) == 1 and image % 4 == 0
+    assert run("--dataset", "dtd", "--trainer", "VPT_MaPLe") == 0
+    assert f"images with prompts: {image / 1e9:.2f} GB" in capsys.readouterr().out
 
 
 def test_data_sets_are_those_of_the_recipes():
@@ -75,17 +108,33 @@ def test_what_is_wrong_is_said_at_once(capsys):
     assert said.count("\n") == 3
 
 
-def test_a_row_is_measured_and_replaces_the_one_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize("trainers", [["VPT", "CoCoOp"], ["VPT_MaPLe", "PromptSRC"], ["KgCoOp"]])
+def test_a_row_is_measured_and_replaces_the_one_before(trainers, tmp_path, monkeypatch, capsys):
     file = tmp_path / "new.csv"
-    words = f"cost.py --datasets eurosat --trainers CoCoOp VPT --backbone tiny --output {file}"
+    words = f"cost.py --datasets eurosat --backbone tiny --output {file} --repeats 1 --trainers"
     for _ in range(2):
-        monkeypatch.setattr(sys, "argv", [*words.split(), "--repeats", "1"])
+        monkeypatch.setattr(sys, "argv", [*words.split(), *trainers[::-1]])
         benchmark.main()
     rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert [row["trainer"] for row in rows] == ["VPT", "CoCoOp"] and set(TRAINERS) > {"VPT"}
-    assert all(float(row["s_step"]) > 0 and row["classes"] == "5" for row in rows)
-    monkeypatch.setattr(sys, "argv", [*words.split(), "--limit", "0"])
-    benchmark.main()
-    assert (
-        list(csv.DictReader(file.read_text().splitlines())) == rows
-    )  # what takes too long is left out
+    assert [row["trainer"] for row in rows] == trainers and set(TRAINERS) > {"VPT"}
+    assert all(float(row["s_step"]) > 0 and float(row["ms_image"]) > 0 for row in rows)
+    assert all(row["classes"] == "5" for row in rows)
+    for more in (["--limit", "0"], ["--missing"]):  # what takes too long is left out
+        monkeypatch.setattr(sys, "argv", [*words.split(), *trainers, *more])
+        capsys.readouterr()
+        benchmark.main()
+        said = capsys.readouterr().out
+        assert ("left out" in said) == ("--limit" in more) and " s " not in said
+        assert list(csv.DictReader(file.read_text().splitlines())) == rows
+
+
+def test_images_are_timed_once_and_added(tmp_path, monkeypatch):
+    """A step of 80 images on the tiny tower: their time is in the row, not in the step."""
+    machine = benchmark.Measured(
+        benchmark.parser().parse_args(["--backbone", "tiny", "--repeats", "1"])
+    )
+    monkeypatch.setattr(machine, "image_s", lambda model, count: 1000.0 * count)
+    row = machine.row(work_of("eurosat", "KgCoOp"))
+    assert float(row["s_step"]) == pytest.approx(80_000, abs=60)
+    assert row["ms_image"] == "1000000.0"
+    assert float(machine.row(work_of("eurosat", "MaPLe"))["s_step"]) < 60

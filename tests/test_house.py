@@ -32,7 +32,7 @@ FLOORS = (  # a part may import those of its own floor and of the floors before 
     {"uncertainty"},
     {"classifier", "run"},
     {"settings"},
-    {"report", "convert", "cost", "trained"},
+    {"report", "convert", "cost", "official", "trained"},
     {"model_flags", "predict", "export", "interpret", "app"},
     {"train", "own"},  # command lines, which are installed, too
     {"demo", "sweep"},

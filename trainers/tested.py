@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from varprompt.errors import ConfigError
 from varprompt.model import Predictor
 from varprompt.objective import average_samples
 from varprompt.run.calibrated import Calibrated
 from varprompt.run.folder import CALIBRATION
 from varprompt.run.identity import TEST, TRAIN, Identity
 from varprompt.run.predictions import Predictions, write_predictions
-from varprompt.run.results import Tally
+from varprompt.run.results import Tally, too_many
 from varprompt.run.store import file_sha256, model_file
 
 from .calibration import calibrated
@@ -70,12 +71,15 @@ class TestedTrainer(SavedTrainer):
 
         Raises:
             VarPromptError: probabilities that are not finite.
-            ConfigError: there is nothing to fit the calibrator to.
+            ConfigError: there is nothing to fit the calibrator to; a table of predictions that
+                would be too large.
         """
         self.set_model_mode("eval")
         final, split = split is None, split or self.cfg.TEST.SPLIT
         loader = self.loader_of(split)
         split = "val" if loader is self.val_loader else "test"
+        if final:
+            self._check_size(self.n_images(loader))
         # before the images are read: of one that is replaced meanwhile, the next start will know
         identity = self.identity_of_results() if final else None
         predictor: Predictor | Calibrated
@@ -99,6 +103,25 @@ class TestedTrainer(SavedTrainer):
             self.run.write_results({**figures, **about}, identity)
         return figures["accuracy"]
 
+    def _check_size(self, n_images: int) -> None:
+        """Say what is left out of a test with very many images and classes.
+
+        Raises:
+            ConfigError: it was asked for.
+        """
+        if not too_many(n_images, self.num_classes):
+            return
+        what = f"{n_images:,} images x {self.num_classes:,} classes"
+        if self.cfg.TEST.PREDICTIONS:
+            raise ConfigError(
+                f"TEST.PREDICTIONS is {self.cfg.TEST.PREDICTIONS}, but the probabilities of {what} "
+                "take more than 1 GB: set it to '', or test fewer images"
+            )
+        self.note(
+            f"results.json will lack uncertainty and risk_coverage: of {what} the probabilities "
+            "take more than 1 GB and are not kept"
+        )
+
     def _compared(
         self, calibration: dict[str, Any], before: Tally, figures: dict[str, Any]
     ) -> dict[str, Any]:
@@ -110,7 +133,7 @@ class TestedTrainer(SavedTrainer):
             f"ece {found['ece']:.1f}%"
         )
         both = {"before": found, "after": figures}
-        return calibration | {at: {k: of[k] for k in shown} for at, of in both.items()}
+        return calibration | {at: {k: of[k] for k in shown if k in of} for at, of in both.items()}
 
     def _write_predictions(self, loader: DataLoader, tally: Tally) -> str | None:
         """Write the table that TEST.PREDICTIONS asks for; returns the name of its file."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -22,21 +21,16 @@ import torch
 from .checks import check_choice, check_range
 from .console import out
 from .errors import ConfigError
+from .official import CLASSES, TRAINERS, Work, work_of
 from .settings.flags import Parser
-from .settings.recipes import recipes
 from .towers.load import clip_module
+from .towers.memory import activation_bytes
 from .towers.text import FrozenTextEncoder
 from .towers.tokens import ClassTokens, class_tokens
 
 MEASURED = Path(__file__).parent / "data" / "cost.csv"
 GB = 10**9
 N_CONTEXT = 4
-# Classes of the eleven data sets.
-CLASSES = {
-    "caltech101": 100, "oxford_pets": 37, "stanford_cars": 196, "oxford_flowers": 102,
-    "food101": 101, "fgvc_aircraft": 100, "sun397": 397, "dtd": 47, "eurosat": 10, "ucf101": 101,
-    "imagenet": 1000,
-}  # fmt: skip
 # (E, image side, image layers, image width, patch), (text width, heads, layers) of OpenAI's models
 SIZES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
     "ViT-B/16": ((512, 224, 12, 768, 16), (512, 8, 12)),
@@ -44,58 +38,8 @@ SIZES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
     "RN50": ((1024, 224, (3, 4, 6, 3), 64, None), (512, 8, 12)),
     "ViT-L/14": ((768, 224, 24, 1024, 14), (768, 12, 12)),
 }
-# Trainer: whether it draws L samples, whether its prompts depend on the image, its batch size and
-# epochs where configs/recipes.yaml has no number for the data set (CoOp: 200, of ImageNet 50).
-TRAINERS = {
-    "VPT": (True, False, 1, 10),
-    "VPT_CoCoOp": (True, True, 1, 10),
-    "CoOp": (False, False, 32, 200),
-    "CoCoOp": (False, True, 1, 10),
-}
-COOP_IMAGENET = 50
 BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 _MOST = 1 << 45  # bytes: no step takes more
-
-
-@dataclass(frozen=True)
-class Work:
-    """A training.
-
-    Attributes:
-        dataset: a key of `CLASSES`.
-        trainer: a key of `TRAINERS`.
-        classes: C.
-        samples: L, 1 if none are drawn.
-        batch: B.
-        steps: updates of the whole training.
-    """
-
-    dataset: str
-    trainer: str
-    classes: int
-    samples: int
-    batch: int
-    steps: int
-
-    @property
-    def prompts(self) -> int:
-        """Prompts of a class in a step, L * K."""
-        return self.samples * (self.batch if TRAINERS[self.trainer][1] else 1)
-
-
-def work_of(dataset: str, trainer: str, samples: int = 0, shots: int = 16) -> Work:
-    """The official training on the base classes; `samples` 0 = the authors' L."""
-    draws, _, batch, epochs = TRAINERS[trainer]
-    recipe = recipes()["vpt"][dataset]
-    classes = (CLASSES[dataset] + 1) // 2
-    if trainer == "VPT":
-        epochs = recipe["epochs"]
-    elif trainer == "CoOp" and dataset == "imagenet":
-        epochs = COOP_IMAGENET
-    n_samples = (samples or (recipe["L"] if trainer == "VPT" else 10)) if draws else 1
-    return Work(
-        dataset, trainer, classes, n_samples, batch, epochs * max(1, classes * shots // batch)
-    )
 
 
 def names_like(dataset: str, count: int) -> list[str]:
@@ -124,6 +68,17 @@ class Tower:
     def tokens(self, work: Work) -> ClassTokens:
         """The class names of a training, packed."""
         return class_tokens(self.clip, names_like(work.dataset, work.classes), N_CONTEXT)
+
+    def images(self, work: Work) -> int:
+        """Bytes that the images of a step keep for the gradient, all at once; 0 without prompts."""
+        n_visual = TRAINERS[work.trainer].n_visual
+        if not n_visual:
+            return 0
+        tower = self.clip.visual
+        n_tokens = len(tower.positional_embedding) + n_visual
+        layers = len(tower.transformer.resblocks)
+        width, size = len(tower.class_embedding), tower.proj.element_size()
+        return work.batch * n_tokens * activation_bytes(width, size, layers)
 
     def pieces(self, tokens: ClassTokens, prompts: int, budget: int) -> int:
         """Pieces that a training step is cut into so that it takes `budget` bytes."""
@@ -197,16 +152,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def describe(work: Work, tower: Tower, memory: float) -> tuple[list[str], bool]:
     """Lines about a training on a GPU with `memory` GB, and whether it fits."""
     tokens, total = tower.tokens(work), int(memory * GB)
-    whole = tower.whole(tokens, work.prompts)
+    whole, images = tower.whole(tokens, work.prompts), tower.images(work)
     budget = max(0, total - tower.weights) // 2  # what 0, the default of MEM_BUDGET, means
     lines = [
         f"{work.trainer} on {work.dataset}: {work.classes} base classes, L = {work.samples}, "
         f"batch {work.batch}, {work.steps:,} steps",
         f"weights of CLIP: {tower.weights / GB:.2f} GB; texts of a step in one piece: "
-        f"{whole / GB:.2f} GB",
+        f"{whole / GB:.2f} GB"
+        + (f"; its images with prompts: {images / GB:.2f} GB" if images else ""),
     ]
     least = tower.pieces(tokens, work.prompts, 1)
-    smallest = whole / least  # roughly: pieces are nearly equal
+    # roughly, as pieces are nearly equal; of the images one
+    smallest = whole / least + images / work.batch
     fits = tower.weights + smallest < total
     pieces = tower.pieces(tokens, work.prompts, max(1, budget))
     if not fits:

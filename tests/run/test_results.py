@@ -87,10 +87,20 @@ def test_monte_carlo_error_is_the_jackknifes():
     assert alone.summary(list("abcd"))["accuracy_mc_error"] is None
 
 
+def test_of_very_many_images_and_classes_no_distribution_is_kept(monkeypatch):
+    monkeypatch.setattr(results, "_MOST_KEPT", 31 * 4 - 1)
+    log_prob, labels = batch(31, 4)
+    tally, bare = Tally(keep=31), Tally()
+    for each in (tally, bare):
+        each.update(log_prob[None], labels)
+    assert tally.uncertainty() == {} and not tally._samples and not tally._parts
+    assert tally.summary(list("abcd")) == bare.summary(list("abcd"))
+
+
 @pytest.mark.parametrize("most", [2**28, 0])
 def test_all_figures_of_what_was_kept(most, monkeypatch):
     """Those of `summary`; of too many samples only their average is kept, and no error of draws."""
-    monkeypatch.setattr(results, "_MOST_KEPT", most)
+    monkeypatch.setattr(results, "_MOST_KEPT", most or 31 * 4)
     parts = [batch(31, 4, seed) for seed in range(3)]
     samples, labels = torch.stack([log_prob for log_prob, _ in parts]), parts[0][1]
     tally = Tally(keep=31)

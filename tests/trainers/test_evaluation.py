@@ -1,4 +1,4 @@
-"""TEST.EVALUATOR Calibration with trainers that know nothing of this project."""
+"""TEST.EVALUATOR Calibration with trainers that know nothing of this project, and tests too large."""
 
 import json
 
@@ -7,8 +7,11 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.evaluation import build_evaluator
+from helpers import build, command
 
 import trainers  # noqa: F401 - registers the evaluator
+from varprompt.errors import ConfigError
+from varprompt.run import results
 from varprompt.uncertainty import summary
 
 NAMES = dict(enumerate("abcd"))
@@ -101,3 +104,16 @@ def test_trainers_of_this_project_write_their_own_results(tmp_path, capsys):
     mo, gt = scores()
     figures = evaluate(make_cfg(tmp_path, "VPT"), mo.log_softmax(-1), gt)
     assert "nll" not in figures and not list(tmp_path.iterdir())
+
+
+def test_a_run_says_what_it_leaves_out(pictures, tmp_path, monkeypatch, capsys):
+    trainer = build(command(pictures, tmp_path))
+    monkeypatch.setattr(results, "_MOST_KEPT", 3)
+    trainer.test()
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert "uncertainty" not in content and content["n_total"] and content["per_class"]
+    assert "results.json will lack uncertainty" in capsys.readouterr().out
+    trainer.cfg.defrost()
+    trainer.cfg.TEST.PREDICTIONS = "csv"
+    with pytest.raises(ConfigError, match="TEST.PREDICTIONS is csv.*more than 1 GB"):
+        trainer.test()

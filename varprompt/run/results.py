@@ -36,6 +36,11 @@ _MOST_KEPT = 2**28  # numbers: 1 GB
 _PACKAGES = ("torch", "torchvision", "clip-anytorch", "numpy", "pillow", "yacs")
 
 
+def too_many(n_images: int, n_classes: int) -> bool:
+    """Whether the distributions of a test, `(N, C)`, are more than the 1 GB that is kept."""
+    return n_images * n_classes > _MOST_KEPT
+
+
 class Tally:
     """Collects log-probabilities batch by batch.
 
@@ -45,7 +50,7 @@ class Tally:
     Args:
         keep: how many images there will be, if `uncertainty` is wanted; 0 = it is not. The
             distributions of all samples are kept if they take no more than 1 GB, else only that of
-            their average.
+            their average, and if that is more, none: see `too_many`.
     """
 
     def __init__(self, keep: int = 0) -> None:
@@ -59,7 +64,7 @@ class Tally:
     def update(self, samples: Tensor, labels: Tensor) -> Tensor:
         """Add log-probabilities `(L, B, C)` and labels `(B,)`; returns their average `(B, C)`."""
         log_prob = average_samples(samples)
-        if self.keep:
+        if self.keep and not too_many(self.keep, samples.shape[-1]):
             self._keep(samples.detach().float().cpu(), log_prob.detach().float().cpu())
         if len(samples) > 1:
             prob = samples.exp()
@@ -113,16 +118,16 @@ class Tally:
         labels, predicted, confidence, of_label = rows.unbind(1)
         correct = (labels == predicted).double()
         per_class = {}  # by label: two classes may have one name
-        for label, name in enumerate(classnames):
-            mine = labels == label
-            if mine.any():
-                found, counts = predicted[mine].long().unique(return_counts=True)
-                per_class[str(label)] = {
-                    "name": name,
-                    "accuracy": 100 * correct[mine].mean().item(),
-                    "total": int(mine.sum()),
-                    "predicted": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True)),
-                }
+        kinds, totals = labels.long().unique(return_counts=True)
+        images_of = labels.argsort(stable=True).split(totals.tolist())
+        for label, mine in zip(kinds.tolist(), images_of, strict=True):
+            found, counts = predicted[mine].long().unique(return_counts=True)
+            per_class[str(label)] = {
+                "name": classnames[label],
+                "accuracy": 100 * correct[mine].mean().item(),
+                "total": len(mine),
+                "predicted": dict(zip(map(str, found.tolist()), counts.tolist(), strict=True)),
+            }
         return {
             "accuracy": 100 * correct.mean().item(),
             "nll": -of_label.mean().item(),
@@ -139,8 +144,10 @@ class Tally:
         """All figures of `varprompt.uncertainty.summary`, and what their pictures are drawn from.
 
         `uncertainty` holds the figures, `risk_coverage` the error in percent of the surest 5, 10,
-        ..., 100 % of the images.
+        ..., 100 % of the images. Nothing if no distributions were kept.
         """
+        if not self._samples:
+            return {}
         samples, labels = self.samples, self.labels
         figures: dict[str, Any] = {**summary(samples, labels)}
         means = {name: value.mean().item() for name, value in vars(self.parts).items()}
