@@ -107,7 +107,7 @@ def nouns(text: str, count: int) -> list[str]:
         ValueError: the file has fewer.
     """
     rows = (line.split(" ", 5) for line in text.splitlines() if line[:1].isdigit())
-    found = list(dict.fromkeys(row[4] for row in rows if row[1] in VISIBLE))
+    found = list(dict.fromkeys(row[4].lower() for row in rows if row[1] in VISIBLE))
     if len(found) < count:
         raise ValueError(f"{count} names were asked for, the file has {len(found)}")
     return [found[i * len(found) // count] for i in range(count)]

@@ -42,9 +42,7 @@ def test_batches_and_epochs_are_those_of_the_configs(trainer):
     assert recipe.batch == work.batch == config["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"]
     assert recipe.epochs == config["OPTIM"]["MAX_EPOCH"]
     node = config["TRAINER"].popitem()[1]
-    assert recipe.n_visual == node.get(
-        "N_CTX_VISION", node["N_CTX"] if "MaPLe" in trainer else 0
-    )
+    assert recipe.n_visual == node.get("N_CTX_VISION", node["N_CTX"] if "MaPLe" in trainer else 0)
     assert recipe.draws == ("VPT" in trainer)
     assert work.samples == (40 if trainer == "VPT" else node.get("L", 10) if recipe.draws else 1)
 

@@ -14,7 +14,7 @@ NOUNS = """  1 a licence, whose lines begin with spaces
 01314663 05 n 02 dog 0 domestic_dog 0 001 @ 1 n 0000 | an animal
 01314781 05 n 01 big_cat 0 001 @ 1 n 0000 | an animal
 02958343 06 n 01 car 0 001 @ 1 n 0000 | an artefact
-01314999 05 n 01 dog 1 001 @ 1 n 0000 | the same word again
+01314999 05 n 01 Dog 1 001 @ 1 n 0000 | the same word again
 07555863 13 n 01 soup 0 001 @ 1 n 0000 | food
 """
 

@@ -1,4 +1,4 @@
-"""TEST.EVALUATOR Calibration with trainers that know nothing of this project, and tests too large."""
+"""TEST.EVALUATOR Calibration with trainers that know nothing of this project; too large tests."""
 
 import json
 
