@@ -61,8 +61,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path, key: tuple[str, ...] = KEY) -> list[Row]:
     """The rows of a results file, none if there is no file.
+
+    Args:
+        path: of the file.
+        key: columns that say what a row is of.
 
     Raises:
         ConfigError: it is no results file.
@@ -71,17 +75,19 @@ def read(path: Path) -> list[Row]:
         return []
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        names = [*KEY, *content["columns"]]
+        names = [*key, *content["columns"]]
         rows = [dict(zip(names, row, strict=True)) for row in content["rows"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is not a file of this benchmark ({error!r})") from error
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
-def write(path: Path, rows: Sequence[Row], head: dict[str, Any]) -> None:
+def write(
+    path: Path, rows: Sequence[Row], head: dict[str, Any], key: tuple[str, ...] = KEY
+) -> None:
     """One line a run; columns that not all methods have are null there."""
-    columns = sorted({name for row in rows for name in row} - set(KEY))
-    lines = [json.dumps([row.get(name) for name in (*KEY, *columns)], separators=(",", ":"))
+    columns = sorted({name for row in rows for name in row} - set(key))
+    lines = [json.dumps([row.get(name) for name in (*key, *columns)], separators=(",", ":"))
              for row in rows]  # fmt: skip
     start = json.dumps(head | {"columns": columns}, indent=1).removesuffix("\n}")
     text = start + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"

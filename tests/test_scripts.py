@@ -459,7 +459,7 @@ def test_dassl_root_is_put_in_front_and_checked(shell, tmp_path):
 TRAINER_YAMLS = sorted(
     path.relative_to(ROOT / "configs/trainers")
     for path in (ROOT / "configs/trainers").glob("*/*.yaml")
-    if path.stem != "embedded"
+    if not path.stem.startswith("embedded")
 )
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}
 BACKBONES |= {"vit_l14": "ViT-L/14"}
@@ -495,9 +495,11 @@ def test_trainer_yaml_says_what_its_name_says(path):
     assert loader["TEST"]["BATCH_SIZE"] == 100
     optim = node["OPTIM"]
     epochs, words = coop_defaults(path.stem)
-    scaled = path.stem.endswith("scaled")
+    mixture = path.stem.endswith("mixture")
+    scaled = path.stem.endswith("scaled") or mixture
     assert optim == {
-        "NAME": "sgd", "LR": 0.06 if scaled else 0.002, "MAX_EPOCH": epochs,
+        "NAME": "adam" if mixture else "sgd", "LR": 0.06 if scaled and not mixture else 0.002,
+        "MAX_EPOCH": epochs,
         "LR_SCHEDULER": "cosine", "WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant",
         "WARMUP_CONS_LR": "1e-5",
     } | ({"WEIGHT_DECAY": 0.0} if scaled else {})  # fmt: skip

@@ -34,10 +34,12 @@ DATASETS = ("digits", "chalk", "stretch", "zoom")
 QUICK = DATASETS[:1]
 SEEDS = (1, 2, 3)
 SHOTS = 16
-# trainer, name of its config in the results, options on top of its embedded.yaml
+# trainer, name of its config in the results, options on top of that config if there is such a file,
+# else of its embedded.yaml
 METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     *((name, "embedded", ()) for name in ("ZeroshotCLIP", "CoOp", "CoCoOp", "VPT")),
     ("VPT", "embedded_map", ("TRAINER.VPT.POSTERIOR", "delta")),
+    ("VPT", "embedded_mixture", ()),
     ("VPT_CoCoOp", "embedded", ()),
 )
 # prompt learners without and with a posterior, all in front of the same CLIP
@@ -145,10 +147,12 @@ def commands(trainer: str, config: str, options: tuple[str, ...], dataset: str, 
              data: Path, output: Path) -> list[list[str]]:  # fmt: skip
     """Arguments of train.py for the run on base classes and the test on new ones."""
     configs, folder = configs_folder(), "CoOp" if trainer == "ZeroshotCLIP" else trainer
+    file = configs / f"trainers/{folder}/{config}.yaml"
+    file = file if file.is_file() else file.with_name("embedded.yaml")
     common = [
         "--root", str(data), "--trainer", trainer, "--seed", str(seed),
         "--dataset-config-file", str(configs / f"datasets/{dataset}.yaml"),
-        "--config-file", str(configs / f"trainers/{folder}/embedded.yaml"),
+        "--config-file", str(file),
     ]  # fmt: skip
     pairs = ["DATASET.NUM_SHOTS", str(SHOTS), *options]
     if trainer == "ZeroshotCLIP":

@@ -172,7 +172,8 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         inside = features[~out].to(learned.device), targets[~out].to(learned.device)
         steps = recipe.steps(
             rms, len(inside[1]), self.batch_size, self.epochs, self.learning_rate,
-            seed=self.seed, balanced=self.balanced, progress=self.progress,
+            n_parts=len(self.templates or [()]), seed=self.seed, balanced=self.balanced,
+            progress=self.progress,
         )  # fmt: skip
         recipe.learn(learned.model, *inside, steps)
         per_class = inside[1].bincount(minlength=len(learned.names)).tolist()

@@ -97,12 +97,18 @@ def prompt_config(rms: float, device: str, **fields: Any) -> PromptConfig:
 
 
 def steps(
-    rms: float, n_images: int, batch_size: int, epochs: int | None, rate: float, **options: Any
-) -> Steps:
-    """The recipe's steps for `n_images`: 50 epochs, fewer where these were over 2,000 steps."""
+    rms: float, n_images: int, batch_size: int, epochs: int | None, rate: float, *,
+    n_parts: int = 1, **options: Any,
+) -> Steps:  # fmt: skip
+    """The recipe's steps for `n_images`: 50 epochs, fewer where these were over 2,000 steps.
+
+    Of a mixture the loss is the mean over `n_parts` components: the rate is as many times that of
+    one, and the gradient is clipped where as many, each clipped alone, would be.
+    """
     if epochs is None:
         epochs = max(1, min(_EPOCHS, _MOST_STEPS * batch_size // n_images))
-    return Steps(epochs, batch_size, rate * rms**2, _CLIP_NORM / rms, **options)
+    clip_norm = _CLIP_NORM / rms / n_parts**0.5
+    return Steps(epochs, batch_size, n_parts * rate * rms**2, clip_norm, **options)
 
 
 def learn(model: PromptedCLIP, features: Tensor, labels: Tensor, steps: Steps) -> None:
