@@ -23,7 +23,7 @@ from packaging.version import Version
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from varprompt.config import FRESH_NOISE, PromptConfig
-from varprompt.errors import ConfigError
+from varprompt.errors import ConfigError, DataError
 from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.towers.frozen import FrozenCLIP
@@ -321,6 +321,15 @@ def test_prompts_that_do_not_fit(config, names, message):
 def test_class_names_that_are_none(names, message):
     with pytest.raises(ConfigError, match=message):
         PromptedCLIP(small_clip(), names, PromptConfig())
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 33, 32), (2, 1, 32, 32), (3, 32, 32), (2, 3, 64, 64)])
+def test_images_of_another_size_are_one_line(shape):
+    model = prompted(BASE)
+    with pytest.raises(
+        DataError, match=r"^images have the shape \(.*; give \(B, 3, 32, 32\), which"
+    ):
+        model.logits(torch.zeros(shape))
 
 
 def test_classes_of_one_name_if_that_is_meant():

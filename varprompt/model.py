@@ -19,6 +19,7 @@ from .prompt import Prompts, build_learner
 from .prompt_texts import PromptTexts, mean_of_texts
 from .regularisers import Outputs
 from .start import embedded_templates
+from .towers.build import check_size
 from .towers.frozen import FrozenCLIP
 from .towers.shapes import encode_by_shape
 from .towers.tokens import class_tokens, embed_words
@@ -79,10 +80,9 @@ class PromptedCLIP(nn.Module):
         self.prompt_learner = learner
         self.prior = None
         if cfg.prior_mean == "class_words":
-            rows = [
-                embed_words(clip_model, " ".join(own).replace("_", " ")).mean(0) for own in lists
-            ]
-            means = torch.stack(rows) - learner.ctx.detach().mean(0)
+            words = (" ".join(own).replace("_", " ") for own in lists)
+            rows = torch.stack([embed_words(clip_model, text).mean(0) for text in words])
+            means = rows - learner.ctx.detach().mean(0)
             self.prior = ClassPrior(means, cfg, learner.prior_std)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> PromptedCLIP:
@@ -130,7 +130,7 @@ class PromptedCLIP(nn.Module):
         """Logits `(L, B, C)`, float32, and kl `(K,)` in nats, for images `(B, 3, H, W)`.
 
         Args:
-            images: normalised images.
+            images: normalised; see `encode_image`.
             n_samples: L; None = the configured number.
             eps: noise to use instead of drawing it, see `Posterior.noise_shape`.
             generator: source of the noise; None = torch's global one.
@@ -183,7 +183,11 @@ class PromptedCLIP(nn.Module):
         """Unit-norm features `(B, E)` of images `(B, 3, H, W)`, under visual prompts if there are.
 
         Without the residual, on which they may depend: a posterior looks at these features.
+
+        Raises:
+            DataError: the images have another size than the image tower takes.
         """
+        check_size(images, self.towers.clip)
         visual = self.prompt_learner.visual()
         if visual is None:
             return self.towers.encode_image(images)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, ConfigError, pass_on_memory
+from ..errors import CheckpointError, ConfigError, DataError, pass_on_memory
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 """x * sigmoid(1.702 x), of OpenAI's models; the exact GELU, of most that open_clip trained."""
@@ -165,3 +165,17 @@ def cast_clip(model: Any, precision: str) -> Any:
 def input_size(model: Any) -> int:
     """Side of the square image in pixels that the image tower takes."""
     return int(model.visual.input_resolution)
+
+
+def check_size(images: Tensor, model: Any) -> None:
+    """Images have the size that the image tower takes.
+
+    Raises:
+        DataError: they are not `(B, 3, H, W)` with its H and W.
+    """
+    side = input_size(model)
+    if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
+        raise DataError(
+            f"images have the shape {tuple(images.shape)}; give (B, 3, {side}, {side}), which this "
+            "CLIP takes"
+        )
