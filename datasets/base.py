@@ -1,6 +1,5 @@
 """What the data sets share: from a folder and a config to the lists that a Dassl trainer reads."""
 
-import difflib
 import os
 import random
 from collections import Counter
@@ -8,12 +7,13 @@ from collections.abc import Callable
 
 from dassl.data.datasets import DatasetBase, Datum
 
-from varprompt.errors import ConfigError, DataError
+from varprompt.errors import ConfigError
 from varprompt.images.tree import suffixes
 from varprompt.settings.options import SUBSETS
 
 from .caches import read_coop_pickle
 from .coop import CoOpHelpers, make_datum
+from .missing import MissingError, looks_like
 from .rules import one_of, subsample_classes
 from .splits import Item, Split, check_choice, check_split, read_split, same_prompts
 
@@ -29,20 +29,6 @@ def log_line(message: str) -> None:
 def google_drive(file_id: str) -> str:
     """Return the page of a file on Google Drive."""
     return f"https://drive.google.com/file/d/{file_id}/view"
-
-
-class MissingError(DataError):
-    """A file or folder that does not exist.
-
-    Attributes:
-        what: the line that names it.
-        near: path of what looks like it and may be meant, '' = nothing does.
-    """
-
-    def __init__(self, what: str, near: str, advice: list[str]):
-        self.what = f"{what}; is {near} meant?" if near else what
-        self.near = near
-        super().__init__("\n".join([self.what, *advice]))
 
 
 class FewShotDataset(CoOpHelpers, DatasetBase):
@@ -152,13 +138,7 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
 
     def missing(self, path: str) -> MissingError:
         """Return the error that says what is missing, what looks like it, and where to get it."""
-        path, near = os.path.normpath(os.path.join(self.dataset_dir, path)), ""
-        parent = os.path.dirname(path)
-        if os.path.isdir(parent):
-            plain = {name.lower().replace("_", "-"): name for name in sorted(os.listdir(parent))}
-            wanted = os.path.basename(path).lower().replace("_", "-")
-            for name in difflib.get_close_matches(wanted, plain, n=1):
-                near = os.path.join(parent, plain[name])
+        path = os.path.normpath(os.path.join(self.dataset_dir, path))
         advice = []
         if self.sources:
             advice = ["Expected (DATASETS.md has the details):", f"  {self.dataset_dir}/"]
@@ -168,7 +148,7 @@ class FewShotDataset(CoOpHelpers, DatasetBase):
                 for name, source in self.sources.items()
             ]
         what = f"{type(self).__name__}: {path} does not exist"
-        return MissingError(what, near, [*advice, self.origin()])
+        return MissingError(what, looks_like(path), [*advice, self.origin()])
 
     def origin(self) -> str:
         """Return the sentence that says which option the folder comes from."""

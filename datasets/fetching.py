@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from varprompt.characters import printable
 from varprompt.checks import check_choice
-from varprompt.console import out, printable, say
+from varprompt.console import out, say
 from varprompt.errors import ConfigError, DataError
 from varprompt.towers.download import download
 

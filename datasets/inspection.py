@@ -12,15 +12,17 @@ from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 from tqdm import tqdm
 
+from varprompt.characters import printable
 from varprompt.checks import check_choice
-from varprompt.console import out, printable
+from varprompt.console import out
 from varprompt.errors import DataError
 from varprompt.images.read import read_rgb
 from varprompt.settings.nodes import extend_cfg
 from varprompt.settings.plugins import add_import_flag, load_plugins
 
 from . import COOP_DATASETS, EMBEDDED_DATASETS, Folder
-from .base import ATTENTION, FewShotDataset, MissingError
+from .base import ATTENTION, FewShotDataset
+from .missing import MissingError
 
 KINDS = {kind.__module__.rpartition(".")[2]: kind for kind in (*COOP_DATASETS, Folder)}
 OTHER_SPELLINGS = {kind.__name__.lower(): name for name, kind in KINDS.items()} | {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from varprompt import console
-from varprompt.console import in_ascii, only_ascii, printable, run_tool
+from varprompt.characters import in_ascii, only_ascii, printable
+from varprompt.console import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 

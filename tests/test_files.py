@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from varprompt import files
+from varprompt import files, safe_load
 from varprompt.errors import CheckpointError
 
 STATE = {"state_dict": {"ctx": torch.arange(6.0)}, "epoch": 3, "val_result": None, "name": "x"}
@@ -207,3 +207,21 @@ def test_where_nothing_can_be_written(tmp_path, monkeypatch):
     assert not any(map(files.unwritable, [tmp_path / "new/deep/x", tmp_path / "file", os.devnull]))
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert f"nothing can be written into {tmp_path}" in files.unwritable(tmp_path / "new/x")
+
+
+def test_tensors_that_are_longer_than_the_file():
+    """Torch 2.6 makes them; each storage counts once, some tensors have none."""
+    whole = torch.ones(5)
+    without = [torch.eye(2).to_sparse(), torch.ones(9, device="meta")]
+    state = {"a": [whole, (whole[:2], 3)], "b": without}
+    safe_load.check_claims(state, whole.nbytes)
+    with pytest.raises(ValueError, match="its tensors claim 20 bytes and it holds 19"):
+        safe_load.check_claims(state, whole.nbytes - 1)
+
+
+def test_a_list_that_holds_itself_is_read(tmp_path):
+    endless = [torch.ones(2)]
+    endless.append(endless)
+    files.write({"x": endless}, tmp_path / "model")
+    found = files.read(tmp_path / "model")["x"]
+    assert found[1] is found and torch.equal(found[0], torch.ones(2))

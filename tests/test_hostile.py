@@ -326,7 +326,7 @@ CHECKPOINTS = {
     "tensor.pth": refused_checkpoint(saved(torch.ones(3)), "holds a Tensor, not a dict"),
     "folder.pth": refused_checkpoint(lambda path, ran: path.mkdir(), "does not exist"),
     "pipe.pth": refused_checkpoint(pipe, "does not exist"),
-    "deep.pth": refused_checkpoint(b"\x80\x02" + b"]" * 10**6 + b".", "damaged"),
+    "deep.pth": refused_checkpoint(b"\x80\x02" + b"]" * 10**5 + b".", "damaged"),
 }
 
 

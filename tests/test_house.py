@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BROAD = re.compile(r"except (Exception|BaseException)( as \w+)?:.*\n\s*(?P<then>.*)")
 FLOORS = (  # a part may import those of its own floor and of the floors before it
-    {"errors", "checks", "console", "files", "ranks"},
+    {"errors", "checks", "characters", "console", "files", "ranks", "safe_load"},
     {"ops", "towers", "images"},
     {
         "posteriors",

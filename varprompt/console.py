@@ -15,20 +15,19 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from .characters import printable, replaced
 from .errors import VarPromptError, out_of_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
-    from typing import Any, TextIO
+    from typing import Any
 
 READER_GONE = 1
 EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 INTERRUPTED = 130
 DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
-_BOXES = "±─│"
-_IN_ASCII = {"±": "+-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "×": "x"}
 _ERRORS = "varprompt.plain"
 
 _interrupted = False
@@ -92,29 +91,6 @@ def explain_errors() -> None:
             report(kind, error, trace)
 
     sys.excepthook = one_line
-
-
-def only_ascii(stream: TextIO | None = None) -> bool:
-    """Whether a stream (default: standard output) cannot show ± and the lines of tables."""
-    encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
-    try:
-        _BOXES.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return True
-    return False
-
-
-def printable(text: object) -> str:
-    r"""`text` with control characters and bytes that are no UTF-8 escaped, as ``\n`` or ``\xff``.
-
-    For names of files and classes, which may hold anything.
-    """
-    return "".join(c if c.isprintable() else _escaped(c) for c in str(text))
-
-
-def in_ascii(text: str) -> str:
-    """`text` with ± and dashes in ASCII and other characters escaped."""
-    return "".join(c if c.isascii() else _IN_ASCII.get(c) or _escaped(c) for c in text)
 
 
 def out(text: str) -> None:
@@ -218,7 +194,7 @@ def _end(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
 def _safe_streams() -> Iterator[None]:
     """Standard streams that are open and take every character, if escaped."""
     before = sys.stdout, sys.stderr
-    codecs.register_error(_ERRORS, _replaced)
+    codecs.register_error(_ERRORS, replaced)
     changed, opened = [], []
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -247,16 +223,3 @@ def let_go_of_broken_streams() -> None:
         except (OSError, ValueError):
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    bad = error.object[error.start : error.end]
-    return "".join(_IN_ASCII.get(c) or _escaped(c) for c in bad), error.end
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a file name
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,7 +1,5 @@
 """Files: written whole or not at all; checkpoints are read without running code from them.
 
-CoOp's files hold, besides tensors, a pickled scheduler with its optimizer. Nothing of it is
-needed, so its classes (all of ``torch.optim``) are read as inert placeholders and then dropped.
 torch is imported where a checkpoint is: who writes a text need not wait for it.
 """
 
@@ -10,17 +8,15 @@ from __future__ import annotations
 import errno
 import io
 import os
-import pickle
 import re
 import stat
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import CheckpointError, disk_failed, pass_on_memory
+from .errors import CheckpointError
+from .safe_load import load, load_state
 
-_CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
 _TEMPORARY = re.compile(rf"\.(?P<name>.+)\.\w{{8}}{re.escape(_UNFINISHED)}")  # of mkstemp
 
@@ -143,7 +139,7 @@ def write(
         file.write(content.getbuffer())
         file.flush()
         file.seek(0)
-        _load(file, path, {})  # proven readable before it replaces the previous one
+        load(file, path)  # proven readable before it replaces the previous one
 
     write_atomic(path, save, before)
 
@@ -162,101 +158,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path} does not exist")
     # at once, and before it is looked at: a disk that does not answer is no damage
     file = io.BytesIO(Path(path).read_bytes())
-    state = _load(file, path, _placeholders(file))
-    if not isinstance(state, dict):
-        raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, not a dict")
-    return {key: None if _has_placeholder(value) else value for key, value in state.items()}
-
-
-class _Placeholder:
-    """Stands where a file has an object of ``torch.optim``."""
-
-    def __new__(cls, *args: Any) -> _Placeholder:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any) -> None:
-        pass
-
-
-def _plain_dict(*args: Any) -> dict[Any, Any]:
-    """Stands for ``collections.defaultdict``."""
-    return {}
-
-
-def _placeholders(file: IO[bytes]) -> dict[str, Any]:
-    """What to use for the classes a file names that ``torch.load`` does not know."""
-    import torch
-
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-    except Exception as error:  # damaged, or of torch's oldest form: loading it says what is wrong
-        pass_on_memory(error, "looking for the classes in a checkpoint")
-        names = []
-    finally:
-        file.seek(0)
-    if not any(name.startswith("torch.optim.") for name in names):
-        return {}
-    known = {name: _Placeholder for name in names if name.startswith("torch.optim.")}
-    return known | {"collections.defaultdict": _plain_dict, "builtins.dict": _Placeholder}
-
-
-def _has_placeholder(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_has_placeholder, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_has_placeholder, value))
-    return isinstance(value, _Placeholder)
-
-
-def _load(file: IO[bytes], path: str | os.PathLike, placeholders: dict[str, Any]) -> Any:
-    import torch
-
-    allowed: list[Any] = [(stand_in, name) for name, stand_in in placeholders.items()]
-    try:
-        _check_sums(file)
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        names = ", ".join(dict.fromkeys(re.findall(r"GLOBAL (\S+)", str(error))))
-        raise CheckpointError(
-            f"checkpoint {path} is damaged or holds objects other than tensors and numbers"
-            f"{names and f' ({names})'}, which are never unpickled"
-        ) from error
-    except Exception as error:  # a damaged file makes the reader raise anything
-        if disk_failed(error):
-            raise
-        pass_on_memory(error, f"reading {path}")
-        known = isinstance(error, OSError | RuntimeError | ValueError)
-        reason = str(error).partition(".")[0].strip()[:100] if known else ""
-        raise CheckpointError(
-            f"checkpoint {path} is damaged or not a checkpoint ({reason or 'not of torch.save'})"
-        ) from error
-
-
-def _check_sums(file: IO[bytes]) -> None:
-    """Compare the checksums in a zip archive, which ``torch.load`` does not."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            check_unpacked_size(archive)
-            broken = archive.testzip()
-        if broken:
-            raise ValueError(f"the checksum of its part {broken} is wrong")
-    file.seek(0)
-    if file.read(4) == b"PK\3\4" and not zipfile.is_zipfile(file):
-        raise ValueError("it is cut short")
-    file.seek(0)
-
-
-def check_unpacked_size(archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that is far larger unpacked: torch compresses nothing but program code.
-
-    Raises:
-        ValueError: its parts have more than twice the bytes of the file, and 64 MB.
-    """
-    unpacked = sum(part.file_size for part in archive.infolist())
-    packed = archive.fp.seek(0, io.SEEK_END) if archive.fp else 0
-    if unpacked > 2 * packed + _CODE_SIZE:
-        raise ValueError(f"its {packed:,} bytes would unpack to {unpacked:,}")
+    return load_state(file, path)
 
 
 def _umask() -> int:

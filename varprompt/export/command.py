@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..console import out, printable
+from ..characters import printable
+from ..console import out
 from ..errors import ConfigError
 from ..files import unwritable
 from ..model_flags import add_model_flags, open_model

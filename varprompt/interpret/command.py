@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..characters import printable
 from ..checks import check_range
-from ..console import out, printable, say
+from ..console import out, say
 from ..errors import ConfigError, DataError
 from ..images.stream import stream_images
 from ..model_flags import add_model_flags, open_model

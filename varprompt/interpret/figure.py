@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..console import printable
+from ..characters import printable
 from ..files import write_atomic
 from .texts import ClassTexts, neighbours
 

@@ -29,8 +29,9 @@ from typing import IO
 
 from tqdm import tqdm
 
+from ..characters import printable
 from ..checks import check_range
-from ..console import printable, say
+from ..console import say
 from ..errors import ConfigError, DataError
 from ..files import unwritable, write_atomic
 from ..images.listing import STDIN, listed_images

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..console import printable, say
+from ..characters import printable
+from ..console import say
 from ..uncertainty.rejection import RiskThreshold, risk_threshold
 from .rows import Row
 

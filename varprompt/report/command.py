@@ -22,7 +22,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..console import only_ascii, out, printable, say
+from ..characters import only_ascii, printable
+from ..console import out, say
 from ..errors import ConfigError
 from .latex import to_latex
 from .render import to_csv, to_markdown, to_text

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..console import out, printable, say
+from ..characters import printable
+from ..console import out, say
 from ..errors import ConfigError
 from .logs import TEST_BEGINS, TRAINING_ENDS, Reading, logs_of, result_in
 from .record import RESULTS, NotARecord, Record, read_record

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..console import printable
+from ..characters import printable
 
 TRAINING_ENDS = ("Finish training", "Finished training")  # Dassl since 0.6.1, and before
 TEST_BEGINS = ("=> result",)

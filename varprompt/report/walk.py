@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..console import printable
+from ..characters import printable
 
 
 @dataclass

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import files
 from ..errors import CheckpointError, ConfigError, disk_failed, pass_on_memory
+from ..safe_load import check_unpacked_size
 from .build import ACTIVATIONS, build_clip
 
 _ONLY_OPENAI = {"input_resolution", "context_length", "vocab_size"}  # entries of its archives
@@ -127,7 +128,7 @@ def _inert(path: Path) -> io.BytesIO:
     """
     copy = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as inert:
-        files.check_unpacked_size(archive)
+        check_unpacked_size(archive)
         for name in dict.fromkeys(archive.namelist()):
             content = archive.read(name)
             if name.endswith(".py") and b"__setstate__" in content:
