@@ -23,7 +23,8 @@ from varprompt.standin.which import ensure_dassl  # noqa: E402
 
 EPOCHS = 3
 LIMIT = 300  # seconds for one run
-PASSING = ("date", "git_commit", "resources")  # what may differ between the results of equal runs
+# what may differ between the results of equal runs
+PASSING = ("date", "git_commit", "resources", "memory")
 AUGMENTED = "['random_resized_crop', 'normalize']"
 
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,9 +179,9 @@ def soak_runs(folder: Path, plan: list[tuple[str, str, int]], width: int) -> lis
     return ended
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run both, print and write the counts; 1 if a run was lost or differs."""
-    args = parser().parse_args()
+    args = parser().parse_args(argv)
     preload()
     report: dict[str, Any] = {"environment": environment(torch.device("cpu"))}
     lost = False

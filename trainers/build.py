@@ -142,11 +142,9 @@ class BuiltTrainer(TrainerX):
 
     def build_model(self) -> None:
         """Towers, prompt learner, optimizer and schedule."""
-        cfg, config = self.cfg, self.prompt_config
-        self.texts = prompt_texts(cfg, self.dm.dataset.classnames)
-        self.model = PromptedCLIP(
-            self.load_clip(), self.dm.dataset.classnames, config, texts=self.texts, same_names=True
-        )
+        cfg, config, names = self.cfg, self.prompt_config, self.dm.dataset.classnames
+        self.texts = texts = prompt_texts(cfg, names)
+        self.model = PromptedCLIP(self.load_clip(), names, config, texts=texts, same_names=True)
         self.towers = self.model.towers
         if cfg.TRAIN.COMPILE:
             self.towers.encode_text.compile()
@@ -160,7 +158,6 @@ class BuiltTrainer(TrainerX):
         self.objective = self.model.objective_config(self.batches.n_items)
         weights = weights_of(cfg, type(self))
         templates = self.templates() if weights else []
-        names = self.dm.dataset.classnames
         self.guidance = Guidance(self.model, names, templates, weights, self.texts)
         if cfg.MODEL.INIT_WEIGHTS:
             self.load_weights(cfg.MODEL.INIT_WEIGHTS)

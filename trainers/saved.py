@@ -61,7 +61,7 @@ class SavedTrainer(BuiltTrainer):
             "trainer": self.cfg.TRAINER.NAME,
             "weights_sha256": self.weights_sha256,
             "classnames": list(self.dm.dataset.classnames),
-            "config": self.cfg.dump(),
+            "config": self.run.config,
             "identity": self.identity.record(),
         }
 
@@ -148,6 +148,6 @@ class SavedTrainer(BuiltTrainer):
         return found
 
     def _fill(self, found: dict[str, Any], file: str) -> None:
-        check_origin(found, file, self.weights_sha256, self.cfg.dump())
+        check_origin(found, file, self.weights_sha256, self.run.config)
         learner, classnames = self.model.prompt_learner, self.dm.dataset.classnames
         load_learner(learner, found, file, classnames, self.model.tokens)

@@ -192,6 +192,7 @@ class TestedTrainer(SavedTrainer):
             "checkpoint_epoch": self.loaded_epoch or max(self.start_epoch, self.epoch + 1),
             "checkpoint_sha256": self.checkpoint_sha256,
             "selected_on": selected_on(cfg, data, self.hasher) if self.mode == TRAIN else None,
-            "resources": self.resources.record() | most_memory(self.device),
-            "config": cfg.dump(),
+            "resources": self.resources.record(),
+            "memory": most_memory(self.device),
+            "config": self.run.config,
         }

@@ -11,6 +11,7 @@ from typing import Any
 from .errors import DataError
 
 SHOWN = 10  # examples in a report of problems
+N_BINS = 15  # of calibration errors; here, because tables of them are made without torch
 
 
 def check_choice(value: Any, allowed: Any, where: str, problems: list[str]) -> Any:

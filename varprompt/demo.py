@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import io
 import json
 import multiprocessing
 import os
@@ -31,7 +32,6 @@ from .settings.recipes import ROOT
 from .settings.user_input import config_names
 
 DATASETS = ("digits", "chalk", "stretch", "zoom")
-QUICK = DATASETS[:1]
 SEEDS = (1, 2, 3)
 SHOTS = 16
 # trainer, name of its config in the results, options on top of that config if there is such a file,
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=DATASETS, metavar="NAME",
                    help=f"of configs/datasets; default: {' '.join(DATASETS)}")  # fmt: skip
     p.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 1 2 3")
-    p.add_argument("--quick", action="store_true", help=f"a first look: {' '.join(QUICK)} only")
+    p.add_argument("--quick", action="store_true", help=f"a first look: {DATASETS[0]} only")
     p.add_argument("--learners", action="store_true",
                    help="KgCoOp, MaPLe, PromptSRC, too, on the vision transformer")  # fmt: skip
     p.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return own(words[words[0] == "--own" :])
     args = parser().parse_args(words)
     if args.quick:
-        args.datasets = QUICK
+        args.datasets = DATASETS[:1]
     check(args)
     args.output, args.data = args.output.resolve(), args.data.resolve()
     for folder in (args.output, args.data):
@@ -222,13 +222,10 @@ def run(argvs: list[list[str]]) -> None:
 
     torch.set_num_threads(1)
     for argv in argvs:
-        said = Path(argv[argv.index("--output-dir") + 1], "stderr.txt")
-        said.parent.mkdir(parents=True, exist_ok=True)
         with (
-            open(said, "w", encoding="utf-8") as errors,
             open(os.devnull, "w") as nowhere,
             contextlib.redirect_stdout(nowhere),
-            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stderr(io.StringIO()) as errors,
         ):
             try:
                 code = train(argv)
@@ -236,9 +233,8 @@ def run(argvs: list[list[str]]) -> None:
                 _stopped = True
                 raise
         if code:
-            text = said.read_text(encoding="utf-8").strip()
-            raise RunFailed(f"{text or f'exit code {code}'} ({said.parent})")
-        said.unlink()
+            folder = argv[argv.index("--output-dir") + 1]
+            raise RunFailed(f"{errors.getvalue().strip() or f'exit code {code}'} ({folder})")
     gc.collect()  # a trainer holds itself in a cycle, with its model
 
 

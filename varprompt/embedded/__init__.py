@@ -1,5 +1,6 @@
 """The embedded benchmark: two tiny CLIPs and small data sets that need no download."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -35,8 +36,7 @@ def tiny_clip_state_dict() -> dict[str, Tensor]:
         ids, rows = stored.pop("token_ids").long(), stored.pop("token_rows").float()
     except KeyError as error:
         raise CheckpointError(f"{WEIGHTS} is not a tiny CLIP: {error}") from error
-    noise = np.random.RandomState(UNTRAINED_SEED).standard_normal((VOCABULARY_SIZE, rows.shape[1]))
-    table = torch.from_numpy((UNTRAINED_STD * noise).astype(np.float32))
+    table = _untrained_rows(rows.shape[1]).clone()
     table[ids] = rows
     state = {key: tensor.float() for key, tensor in stored.items()}
     counters = [
@@ -46,6 +46,13 @@ def tiny_clip_state_dict() -> dict[str, Tensor]:
     ]
     state |= {key: torch.tensor(0) for key in counters}  # unused, but part of the state
     return state | {"token_embedding.weight": table}
+
+
+@functools.cache
+def _untrained_rows(width: int) -> Tensor:
+    """The token table `(V, width)` before training; drawing it takes most of the time of a load."""
+    noise = np.random.RandomState(UNTRAINED_SEED).standard_normal((VOCABULARY_SIZE, width))
+    return torch.from_numpy((UNTRAINED_STD * noise).astype(np.float32))
 
 
 def tiny_vit_state_dict() -> dict[str, Tensor]:

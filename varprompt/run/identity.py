@@ -111,6 +111,27 @@ def is_record(recorded: Any) -> bool:
     return all(type(recorded[part]) is kind for part, kind in kinds.items() if part in recorded)
 
 
+def recorded_identity(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity in results, or what 0.1.0 has of it."""
+    recorded = results.get("identity")
+    if isinstance(recorded, dict):
+        return recorded
+    known = {"checkpoint": "checkpoint_sha256", "weights": "weights_sha256"}
+    return {part: results[key] for part, key in known.items() if results.get(key)}
+
+
+def recorded_class_names(
+    results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
+) -> dict[str, Any]:
+    """What results of 0.1.0 tell of class names: those of the classes that were tested."""
+    tested = results.get("per_class")
+    if "class_names" in recorded or not isinstance(tested, dict):
+        return {}
+    if len(tested) != len(identity.class_names):  # some had no test images
+        return {}
+    return {"class_names": list(tested)}
+
+
 def compare(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Comparison:
     """Compare the parts of `now`, a `Identity.record`, with one from a file."""
     parts = [part for part in PARTS if part in now]

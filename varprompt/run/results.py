@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import json
 import math
@@ -199,22 +200,31 @@ def damage(results: Mapping[str, Any]) -> str:
 
 def provenance() -> dict[str, Any]:
     """When, with which versions and from which commit."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {
+        "date": now.isoformat(timespec="seconds"),
+        "versions": dict(_versions()),
+        "git_commit": _git_commit(),
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "unknown"
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return {
-        "date": now.isoformat(timespec="seconds"),
-        "versions": versions,
-        "git_commit": _git_commit(),
-    }
+    return versions
 
 
+@functools.cache
 def _git_commit() -> str:
-    """Commit of the source tree, with + if it has changes; empty outside a checkout."""
+    """Commit of the source tree, with + if it has changes; empty outside a checkout.
+
+    As it is when it is first asked for: what has been imported does not change with the files.
+    """
     root = Path(__file__).resolve().parent.parent.parent
     if not (root / ".git").exists():
         return ""

@@ -20,6 +20,8 @@ from .identity import (
     explain_classes,
     is_record,
     named,
+    recorded_class_names,
+    recorded_identity,
     write_inventory,
 )
 from .log import tee_stdout
@@ -116,7 +118,7 @@ class Run:
         if wrong := damage(results):
             self.note(f"{file} is damaged ({wrong}): tested anew")
             return False
-        recorded = _recorded(results)
+        recorded = recorded_identity(results)
         if not isinstance(results.get("config"), str):
             raise self._of_another("the results of another configuration", "it records none")
         if changes := self._config_changes(results.get("config"), recorded):
@@ -125,7 +127,7 @@ class Run:
         if seed is None:
             return False
         identity = identify(seed)
-        recorded |= _class_names(results, recorded, identity)
+        recorded |= recorded_class_names(results, recorded, identity)
         if not self._fits(results, recorded, identity):
             return False
         if beside and (results.get("predictions"), (file.parent / beside).is_file()) != (beside, 1):
@@ -234,24 +236,3 @@ class Run:
             f"{self.folder / RESULTS} holds {what}{details and f' ({details})'}: give another "
             "--output-dir, or delete the folder"
         )
-
-
-def _recorded(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity in results, or what 0.1.0 has of it."""
-    recorded = results.get("identity")
-    if isinstance(recorded, dict):
-        return recorded
-    known = {"checkpoint": "checkpoint_sha256", "weights": "weights_sha256"}
-    return {part: results[key] for part, key in known.items() if results.get(key)}
-
-
-def _class_names(
-    results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
-) -> dict[str, Any]:
-    """What results of 0.1.0 tell of class names: those of the classes that were tested."""
-    tested = results.get("per_class")
-    if "class_names" in recorded or not isinstance(tested, dict):
-        return {}
-    if len(tested) != len(identity.class_names):  # some had no test images
-        return {}
-    return {"class_names": list(tested)}

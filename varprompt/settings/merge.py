@@ -7,14 +7,13 @@ import difflib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
 from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief, pass_on_memory
-from .option import DASSL, leaves
+from .option import DASSL, leaves, place_of
 from .options import OPTIONS
 from .yaml_file import parse_mapping, parse_yaml, read_yaml
 
@@ -48,7 +47,7 @@ def merge_text(cfg: CfgNode, text: str | bytes, name: str, where: str = "") -> N
 
 
 def _merge_mapping(cfg: CfgNode, content: dict[Any, Any], name: str, where: str) -> None:
-    pairs = list(_leaves(content, cfg))
+    pairs = list(leaves(content, cfg))
     twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:
         raise ConfigError(f"{name} has {', '.join(twice)} twice")
@@ -86,8 +85,8 @@ def difference(before: str, now: str) -> list[str]:
     except Exception as error:  # a damaged file may hold anything
         pass_on_memory(error, "reading a configuration")
         old = None
-    old = _added_since() | dict(_leaves(old if isinstance(old, dict) else {}, new))
-    new = _added_since() | dict(_leaves(new, new))
+    old = _added_since() | dict(leaves(old if isinstance(old, dict) else {}, new))
+    new = _added_since() | dict(leaves(new))
     return [
         f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -105,20 +104,8 @@ def _added_since() -> dict[str, Any]:
     }
 
 
-def _leaves(tree: dict[Any, Any], like: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values, going down only where `like` does."""
-    for key, value in tree.items():
-        below = like.get(key)
-        if not isinstance(below, dict):
-            yield f"{path}{key}", value
-        elif isinstance(value, dict):
-            yield from _leaves(value, below, f"{path}{key}.")
-        elif value is not None:  # a heading with nothing under it says nothing
-            yield f"{path}{key}", value
-
-
 def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
-    known = dict(_leaves(cfg, cfg))
+    known = dict(leaves(cfg))
     problems: list[str] = []
     for key, value in pairs:
         if _of_another_trainer(cfg, key, value):
@@ -137,11 +124,8 @@ def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
             wanted = f"{_kind(like)} is expected, such as {like!r}"
             problems.append(f"{key} is {brief(value)}{where}; {wanted}")
             continue
-        node = cfg
-        *path, leaf = key.split(".")
-        for name in path:
-            node = node[name]
-        node[leaf] = value
+        node, name = place_of(cfg, key)
+        node[name] = value
     if problems:
         raise ConfigError(problems)
 
@@ -160,8 +144,7 @@ def _keep(cfg: CfgNode, key: str, value: dict[Any, Any], where: str, problems: l
     node = CfgNode()
     for name, leaf in leaves(value):
         try:
-            *path, last = name.split(".")
-            below = reduce(lambda tree, part: tree.setdefault(part, CfgNode()), path, node)
+            below, last = place_of(node, name)
             below[last] = tuple(map(_scalar, leaf)) if isinstance(leaf, list) else _scalar(leaf)
         except ValueError:
             problems.append(f"{key}.{name} is {brief(leaf)}{where}; an option cannot be that")

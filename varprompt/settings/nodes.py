@@ -12,8 +12,9 @@ from ..config import PromptConfig
 from ..errors import ConfigError
 from ..posteriors import POSTERIORS
 from .limits import limit_problems
-from .option import DASSL, Option, leaves, node_options, value_of
-from .options import (
+from .option import DASSL, Option, leaves, node_options, place_of, value_of
+from .options import OPTIONS, UNREAD
+from .prompt_options import (
     AVERAGE,
     CLASS_TOKEN,
     CONDITIONAL,
@@ -22,9 +23,7 @@ from .options import (
     COUPLED,
     FOR_ALL,
     INDEPENDENT,
-    OPTIONS,
     PROMPTS,
-    UNREAD,
     VARIATIONAL,
     WEIGHTS,
 )
@@ -185,12 +184,9 @@ def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
 
 def _add(cfg: CfgNode, options: Mapping[str, Option]) -> None:
     for key, option in options.items():
-        *path, leaf = key.split(".")
-        node = cfg
-        for name in path:
-            node = node.setdefault(name, CfgNode())
-        if leaf not in node and option.default is not DASSL:
-            node[leaf] = option.default
+        node, name = place_of(cfg, key)
+        if name not in node and option.default is not DASSL:
+            node[name] = option.default
 
 
 def _class_of(trainer: type[Declaration] | str) -> type[Declaration]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import getitem
 from typing import Any
+
+from yacs.config import CfgNode
 
 from ..checks import check_choice, check_range, check_template
 
@@ -90,15 +94,24 @@ def node_options(node: str, options: Mapping[str, Option], **defaults: Any) -> d
 
 def value_of(cfg: Any, key: str) -> Any:
     """The value of a dotted key."""
-    for name in key.split("."):
-        cfg = cfg[name]
-    return cfg
+    return reduce(getitem, key.split("."), cfg)
 
 
-def leaves(tree: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
+def place_of(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    """The node and the name in it of a dotted key; nodes on the way are made."""
+    *path, name = key.split(".")
+    return reduce(lambda node, part: node.setdefault(part, CfgNode()), path, cfg), name
+
+
+def leaves(
+    tree: Mapping[Any, Any], like: Mapping[Any, Any] | None = None, path: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values, going down only where `like` does; None = everywhere."""
+    for key, value in tree.items():
+        below = (tree if like is None else like).get(key)
+        if not isinstance(below, dict):
+            yield f"{path}{key}", value
+        elif isinstance(value, dict):
+            yield from leaves(value, None if like is None else below, f"{path}{key}.")
+        elif value is not None:  # a heading with nothing under it says nothing
+            yield f"{path}{key}", value

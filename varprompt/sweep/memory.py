@@ -1,6 +1,6 @@
 """How much memory a cell takes: as much as a finished run of its kind has taken.
 
-Every run writes down the most it had (``resources`` in results.json). A kind of which none is
+Every run writes down the most it had (``memory`` in results.json). A kind of which none is
 finished yet is not guessed: its first run gets a GPU of its own.
 """
 
@@ -25,12 +25,13 @@ class MemoryModel:
     def learn(self, cells: Iterable[Cell]) -> None:
         """Look at the results of cells that are finished."""
         for cell in cells:
-            resources = (read_results(cell.folder) or {}).get("resources")
-            if not isinstance(resources, Mapping):
+            results = read_results(cell.folder) or {}
+            memory = results.get("memory", results.get("resources"))  # it was there before 0.2.0
+            if not isinstance(memory, Mapping):
                 continue
             known = self._most.setdefault(cell.kind, {})
             for key in _SIZES:
-                value = resources.get(key)
+                value = memory.get(key)
                 if type(value) is int and value > 0:
                     known[key] = max(value, known.get(key, 0))
 

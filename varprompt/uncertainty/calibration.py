@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checks import N_BINS
 from .samples import as_samples, blocks, predictive, without_each
-
-N_BINS = 15
 
 
 @dataclass(frozen=True)
