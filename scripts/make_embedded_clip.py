@@ -13,6 +13,7 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
 from varprompt.files import write  # noqa: E402
 
-BATCH = 128
+BATCH, STEPS, RATE = 128, 4000, 2e-3
 
 
 def tiny_clip(vocab_size: int) -> CLIP:
@@ -79,29 +80,37 @@ def loss_of(model: CLIP, tokens: captions.Vocabulary, batch: Batch) -> Tensor:
     return contrast + F.cross_entropy(logits[:, len(image) :], batch.labels)
 
 
-def optimizer_for(model: CLIP) -> torch.optim.Optimizer:
+def optimizer_of(learned: list[Tensor], rate: float, decay: float) -> torch.optim.Optimizer:
     """AdamW that decays matrices only: norms, biases and the temperature are left alone."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.98))
+    matrices = [p for p in learned if p.ndim >= 2]
+    others = [p for p in learned if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
 def learning_rate(step: int, steps: int) -> float:
     """Warm-up over 100 steps, then a cosine to zero."""
-    return 2e-3 * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
+    return RATE * min(1.0, (step + 1) / 100) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def state_of(checkpoint: Path, plan: dict[str, int]) -> dict[str, Any] | None:
+    """An earlier checkpoint of the same plan, if there is one."""
+    if not checkpoint.exists():
+        return None
+    state = torch.load(checkpoint, weights_only=True)
+    made = {key: state[key] for key in plan}
+    if made != plan:
+        sys.exit(f"{checkpoint} was made with {made}, not {plan}; name another --checkpoint")
+    return state
 
 
 def resume(
     checkpoint: Path, model: CLIP, optimizer: torch.optim.Optimizer, plan: dict[str, int]
 ) -> int:
     """Load an earlier checkpoint of the same plan, if there is one, and return its step."""
-    if not checkpoint.exists():
+    state = state_of(checkpoint, plan)
+    if state is None:
         return 0
-    state = torch.load(checkpoint, weights_only=True)
-    made = {key: state[key] for key in plan}
-    if made != plan:
-        sys.exit(f"{checkpoint} was made with {made}, not {plan}; name another --checkpoint")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"]
@@ -113,7 +122,7 @@ def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
     names = load_masks().names
     tokens = captions.Vocabulary(tokenize, names)
     model = tiny_clip(len(tokens.ids))
-    optimizer = optimizer_for(model)
+    optimizer = optimizer_of(list(model.parameters()), RATE, decay=0.1)
     plan = {"seed": seed, "steps": steps, "threads": torch.get_num_threads()}
     start = resume(checkpoint, model, optimizer, plan)
     bar = trange(start, steps, initial=start, total=steps, desc="training", mininterval=5)
@@ -139,18 +148,25 @@ def train(seed: int, steps: int, checkpoint: Path, every: int) -> None:
             write(plan | state, checkpoint)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser(about: str | None, batch: int, steps: int, threads: int) -> argparse.ArgumentParser:
+    """The command line of a script that trains an embedded CLIP."""
+    p = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=4000, help="batches of 128 pictures")
-    parser.add_argument("--threads", type=int, default=2, help="the weights depend on it slightly")
-    parser.add_argument("--checkpoint", type=Path, default=Path("output/tiny_clip/checkpoint.pt"))
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
-    parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is")
-    args = parser.parse_args()
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--steps", type=int, default=steps, help=f"batches of {batch} pictures")
+    p.add_argument("--threads", type=int, default=threads, help="the weights depend on it slightly")
+    p.add_argument("--checkpoint", type=Path, help="where training goes on from")
+    p.add_argument("--every", type=int, default=250, help="steps between checkpoints")
+    p.add_argument("--export-only", action="store_true", help="export the checkpoint as it is")
+    return p
+
+
+def main() -> None:
+    """Train, then export."""
+    p = parser(__doc__, BATCH, STEPS, threads=2)
+    p.set_defaults(checkpoint=Path("output/tiny_clip/checkpoint.pt"))
+    args = p.parse_args()
     torch.set_num_threads(args.threads)
     if not args.export_only:
         train(args.seed, args.steps, args.checkpoint, args.every)

@@ -10,7 +10,6 @@ the maps behind the ResNet's stages, its features by the ResNet's, and by the na
 Training is a function of seed, steps and thread count, as that of the first one.
 """
 
-import argparse
 import hashlib
 import math
 import sys
@@ -30,7 +29,7 @@ from export_embedded_clip import (  # noqa: E402
     publish,
     tokenize,
 )
-from make_embedded_clip import draw_batch  # noqa: E402
+from make_embedded_clip import draw_batch, optimizer_of, parser, state_of  # noqa: E402
 
 from varprompt.embedded import VIT_WEIGHTS, WEIGHTS  # noqa: E402
 from varprompt.embedded.world import load_masks  # noqa: E402
@@ -122,25 +121,13 @@ class Lesson(nn.Module):
         return loss
 
 
-def optimizer_for(lesson: Lesson) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only."""
-    learned = [p for part in (lesson.student, lesson.heads) for p in part.parameters()]
-    matrices = [p for p in learned if p.ndim >= 2]
-    others = [p for p in learned if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98))
-
-
 def resume(
     checkpoint: Path, lesson: Lesson, optimizer: torch.optim.Optimizer, plan: dict, end: int
 ) -> int:  # fmt: skip
     """Load an earlier checkpoint of the same plan, if there is one, and return its step."""
-    if not checkpoint.exists():
+    state = state_of(checkpoint, plan)
+    if state is None:
         return 0
-    state = torch.load(checkpoint, weights_only=True)
-    made = {key: state[key] for key in plan}
-    if made != plan:
-        sys.exit(f"{checkpoint} was made with {made}, not {plan}; name another --checkpoint")
     if state["end"] != end and state["step"] > min(state["end"], end) - COOLING:
         sys.exit(f"{checkpoint} has begun to end at {state['end']}; name another --checkpoint")
     lesson.student.load_state_dict(state["model"])
@@ -163,7 +150,8 @@ def train(seed: int, steps: int, end: int, checkpoint: Path, every: int) -> None
     """Train to ``end`` of ``steps`` planned ones, from the checkpoint if there is one."""
     torch.manual_seed(seed)
     names, lesson = load_masks().names, Lesson()
-    optimizer = optimizer_for(lesson)
+    learned = [p for part in (lesson.student, lesson.heads) for p in part.parameters()]
+    optimizer = optimizer_of(learned, RATE, decay=0.05)
     plan = {"seed": seed, "steps": steps, "threads": torch.get_num_threads()}
     start = resume(checkpoint, lesson, optimizer, plan, end)
     bar = trange(start, end, initial=start, total=end, desc="training", mininterval=5)
@@ -201,18 +189,11 @@ def export(checkpoint: Path) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=STEPS, help=f"batches of {BATCH} pictures")
-    parser.add_argument("--end", type=int, help=f"end earlier; the last {COOLING} steps cool down")
-    parser.add_argument("--threads", type=int, default=1, help="the weights depend on it slightly")
-    parser.add_argument("--checkpoint", type=Path, default=Path("output/tiny_vit/checkpoint.pt"))
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints")
-    parser.add_argument("--export-only", action="store_true", help="export the checkpoint as it is")
-    args = parser.parse_args()
+    """Train, then export."""
+    p = parser(__doc__, BATCH, STEPS, threads=1)
+    p.add_argument("--end", type=int, help=f"end earlier; the last {COOLING} steps cool down")
+    p.set_defaults(checkpoint=Path("output/tiny_vit/checkpoint.pt"))
+    args = p.parse_args()
     torch.set_num_threads(args.threads)
     if not args.export_only:
         train(args.seed, args.steps, args.end or args.steps, args.checkpoint, args.every)

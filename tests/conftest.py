@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 if os.environ.get("DASSL_ROOT"):
     sys.path.insert(1, os.environ["DASSL_ROOT"])
 
+from range_server import range_server  # noqa: E402, F401 - a fixture for all
+
 from varprompt.standin.which import ensure_dassl  # noqa: E402 - found by the lines above
 
 ensure_dassl()

@@ -203,7 +203,7 @@ KEY_OF = {"--trainer": "TRAINER.NAME", "--output-dir": "OUTPUT_DIR", "--resume":
           "--backbone": "MODEL.BACKBONE.NAME", "--head": "MODEL.HEAD.NAME"}  # fmt: skip
 
 
-@quick(1500)
+@quick(800)
 @given(flags, any_pairs)
 @example([("--seed", "-0")], [])
 @example([], [("TRAINER.VPT.L", "3"), ("TRAINER.VPT.L", "5")])
@@ -230,7 +230,7 @@ def test_flags_of_several_values_swallow_no_pairs(flag, capsys):
     assert "OPTIM.LR begins KEY VALUE pairs; put another flag between" in capsys.readouterr().err
 
 
-@quick(1000)
+@quick(500)
 @given(good_pairs, st.sampled_from(TRAINERS))
 def test_single_values(pairs, trainer):
     """Few pairs, so that most command lines get through."""
@@ -287,7 +287,7 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("configs") / "config.yaml"
 
 
-@quick(800)
+@quick(400)
 @given(pairs=yaml_pairs)
 def test_files(file, pairs):
     try:
@@ -313,7 +313,7 @@ def damaged(draw):
     return text
 
 
-@quick(300)
+@quick(200)
 @given(damaged() | st.text(max_size=40) | st.binary(max_size=40))
 def test_damaged_files(file, text):
     if isinstance(text, str):

@@ -24,7 +24,7 @@ from varprompt.objective import objective
 from varprompt.ranks import ALONE, joined, share
 from varprompt.towers.spread import SpreadTextEncoder, grid
 
-PASSING = ("date", "resources", "git_commit")
+PASSING = ("date", "resources", "memory", "git_commit")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PathDistribution, version
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from packaging.requirements import Requirement
@@ -129,16 +130,32 @@ def elsewhere(tmp_path_factory) -> Path:
     return folder
 
 
-def varprompt(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Run the installed command in `folder`, with that folder on the path as in a checkout."""
+def installed_python(installed: Path, folder: Path, *arguments: str) -> CompletedProcess:
+    """Run Python in `folder`, with the wheel and that folder on the path as in a checkout."""
     path = [str(installed), str(folder), *filter(None, [os.environ.get("DASSL_ROOT")])]
     keep = {k: v for k, v in os.environ.items() if k != "DASSL_ROOT"}
     cache = str(folder / "cache")
     return subprocess.run(
-        [sys.executable, str(installed / "bin/varprompt"), *arguments],
-        cwd=folder, capture_output=True, text=True,
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True,
         env=keep | {"PYTHONPATH": os.pathsep.join(path), "VARPROMPT_CACHE": cache},
     )  # fmt: skip
+
+
+def varprompt(installed: Path, folder: Path, *arguments: str) -> CompletedProcess:
+    """Run the installed command in `folder`."""
+    return installed_python(installed, folder, str(installed / "bin/varprompt"), *arguments)
+
+
+ONE_BY_ONE = """
+import contextlib, io, json, sys
+from varprompt.__main__ import main
+said = []
+for argv in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        code = main(argv)
+    said.append((code, out.getvalue()))
+print(json.dumps(said))
+"""
 
 
 def test_command_without_a_checkout(installed, elsewhere):
@@ -157,16 +174,23 @@ def test_command_without_a_checkout(installed, elsewhere):
     options += ["DATASET.SUBSAMPLE_CLASSES", "base"]
     out = "base2new/train_base/digits/shots_2/VPT/embedded/seed1"
     assert "* accuracy:" in run("train", *task, "--output-dir", out, *options)
-    assert "* accuracy:" in run("test", *task, "--model-dir", out, "--output-dir", "test", *options)
+    others = [  # in one process, which imports everything once
+        ["test", *task, "--model-dir", out, "--output-dir", "test", *options],
+        ["report", "base2new", "--no-published"],
+        ["convert", f"{out}/prompt_learner/model.pth.tar-1", "converted.pth", "--to", "ours"],
+        ["check", "data"],  # of CoOp's sets there are none
+    ]
+    done = installed_python(installed, elsewhere, "-c", ONE_BY_ONE, json.dumps(others))
+    assert done.returncode == 0, done.stderr
+    (tested_code, tested_out), reported, converted, checked = json.loads(done.stdout)
+    assert tested_code == 0 and "* accuracy:" in tested_out
+    assert reported[0] == 0 and "digits" in reported[1].lower()
+    assert converted[0] == 0 and (elsewhere / "converted.pth").is_file()
+    assert checked[0] == 1 and "FGVCAircraft" in checked[1]
     trained, tested = (
         json.loads((elsewhere / part / "results.json").read_text()) for part in (out, "test")
     )
     assert trained["accuracy"] == tested["accuracy"]
-    assert "digits" in run("report", "base2new", "--no-published").lower()
-    checkpoint = f"{out}/prompt_learner/model.pth.tar-1"
-    run("convert", checkpoint, "converted.pth", "--to", "ours")
-    checked = varprompt(installed, elsewhere, "check", "data")  # of CoOp's sets there are none
-    assert checked.returncode == 1 and "FGVCAircraft" in checked.stdout
 
 
 def test_command_explains_itself(installed, elsewhere):
@@ -241,10 +265,10 @@ class Checkout:
 
     def run(
         self, prefix: Sequence[str] = (), arguments: Sequence[str] = (), **env: str
-    ) -> subprocess.CompletedProcess:
+    ) -> CompletedProcess:
         process = self.start(prefix, arguments, **env)
         out, err = process.communicate(timeout=600)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        return CompletedProcess(process.args, process.returncode, out, err)
 
     def probe_version(self, name: str = "vptprobe") -> str:
         code = f"import importlib.metadata as m; print(m.version({name!r}))"

@@ -21,6 +21,7 @@ import pytest
 import torch
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
+from forked import run_forked
 
 import datasets  # noqa: F401 - registers the data sets
 import train
@@ -148,17 +149,12 @@ def batch_lines(folder):
 
 def test_kill_test_and_soak(tmp_path):
     """A short form of benchmarks/survival.py, with the Dassl that these tests run on."""
-    path = os.pathsep.join(filter(None, [os.environ.get("DASSL_ROOT"), str(ROOT)]))
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks/survival.py", "--kills", "3", "--runs", "2",
-         "--output", tmp_path / "report.json"],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    options = ["--kills", "2", "--runs", "2", "--output", tmp_path / "report.json"]
+    done = run_forked(survival.main, options, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
     kills, soak = report["kill_test"], report["soak"]
-    assert kills["kills"] >= 3 and kills["identical"] == kills["cases"] > 0
+    assert kills["kills"] >= 2 and kills["identical"] == kills["cases"] > 0
     assert soak == {"runs": 2, "ended": 2, "own_result": 2, "same_as_alone": 2}
 
 

@@ -7,11 +7,9 @@ import io
 import os
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections import namedtuple
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
@@ -29,51 +27,14 @@ KINDS = {kind.__module__.rpartition(".")[2]: kind for kind in COOP_DATASETS}
 PAGE = b"<!DOCTYPE html><html>Too many users have viewed this file recently</html>"
 
 
-class Server(ThreadingHTTPServer):
-    """Serves `files` by name; `limit` bytes an answer, `asked` are the names and ranges."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.limit, self.asked = {}, None, []
-
-    def direct(self, page):
-        return f"http://127.0.0.1:{self.server_port}/{page.replace('/', '_')}"
-
-    def put(self, page, content):
-        self.files[page.replace("/", "_")] = content
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, name = self.server, self.path[1:]
-        wanted = self.headers.get("Range")
-        server.asked.append((name, wanted))
-        if name not in server.files:
-            self.send_error(404)
-            return
-        start = int(wanted[len("bytes=") : -1]) if wanted else 0
-        data = server.files[name][start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: server.limit])
-
-    def log_message(self, *args):
-        pass
+def page_name(page):
+    return page.replace("/", "_")
 
 
 @pytest.fixture
-def server(monkeypatch):
-    new = Server()
-    monkeypatch.setattr(fetching, "direct", new.direct)
-    thread = threading.Thread(target=new.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield new
-    new.shutdown()
-    thread.join()
-    new.server_close()
+def server(range_server, monkeypatch):
+    monkeypatch.setattr(fetching, "direct", lambda page: range_server.url(page_name(page)))
+    return range_server
 
 
 @pytest.fixture
@@ -85,11 +46,11 @@ def published(server, as_published, tmp_path, monkeypatch):
         top = as_published(kind.__name__, tmp_path / "true")
         for file in (kind.split_file, "classnames.txt"):
             if file in kind.sources:
-                server.put(kind.sources[file], (top / file).read_bytes())
+                server.files[page_name(kind.sources[file])] = (top / file).read_bytes()
         archives = []
         for archive in ARCHIVES.get(name, ()):
             content = packed(archive, top)
-            server.put(archive.url, content)
+            server.files[page_name(archive.url)] = content
             md5 = hashlib.md5(content).hexdigest() if archive.md5 else ""
             archives.append(replace(archive, md5=md5))
         if archives:
@@ -211,7 +172,7 @@ def test_another_content_is_refused_and_not_kept(published, server, tmp_path, ca
 def test_a_web_page_is_no_split(published, server, tmp_path, capsys):
     published("dtd")
     page = KINDS["dtd"].sources[KINDS["dtd"].split_file]
-    server.put(page, PAGE)
+    server.files[page_name(page)] = PAGE
     code, _, err = fetch(capsys, "dtd", "--root", tmp_path)
     split = tmp_path / "dtd" / KINDS["dtd"].split_file
     assert code == 1 and f"open it in a browser and save the file as {split}" in err[0]

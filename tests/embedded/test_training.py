@@ -43,7 +43,7 @@ def test_training_lowers_the_loss_of_its_batch(script):
     names = script.load_masks().names
     tokens = script.captions.Vocabulary(script.tokenize, names)
     model = script.tiny_clip(len(tokens.ids))
-    optimizer, losses = script.optimizer_for(model), []
+    optimizer, losses = script.optimizer_of(list(model.parameters()), script.RATE, 0.1), []
     batch = script.draw_batch(1, 0, 0.3, names)
     for _ in range(6):
         loss = script.loss_of(model, tokens, batch)

@@ -8,8 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from forked import run_forked
 from helpers import OPTIONS, ROOT
 from PIL import Image
+
+import train
+from datasets import check
 
 PACKAGE = ROOT / "tests/plugin_package"
 FOLDERS = ("a", "b1", "b2", "spare")
@@ -34,17 +38,22 @@ def elsewhere(tmp_path_factory):
     return folder
 
 
-def run(folder, *arguments, plugins="", script="train.py", **options):
+def run(folder, *arguments, plugins="", anew=False, **options):
+    """Exit code and output of train.py in `folder`; `anew`: it imports everything again."""
     pairs = {"DATASET.NAME": "Buttons", "OPTIM.MAX_EPOCH": 1, "OPTIM.WARMUP_EPOCH": 0}
     pairs = {k: v for k, v in (OPTIONS | pairs).items() if k != "DATASET.PATH"}
     pairs |= {k.replace("__", "."): v for k, v in options.items()}
-    environment = {**os.environ, "VARPROMPT_PLUGINS": plugins, "VARPROMPT_CACHE": str(folder / "c")}
+    environment = {"VARPROMPT_PLUGINS": plugins, "VARPROMPT_CACHE": str(folder / "c")}
     environment["PYTHONPATH"] = os.environ.get("DASSL_ROOT", "")
-    done = subprocess.run(
-        [sys.executable, ROOT / script, *arguments, "--root", "data", "--seed", "1",
-         *(str(x) for pair in pairs.items() for x in pair)],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    arguments = [*arguments, "--root", "data", "--seed", "1"]
+    arguments += [str(x) for pair in pairs.items() for x in pair]
+    if anew:
+        done = subprocess.run(
+            [sys.executable, ROOT / "train.py", *arguments],
+            cwd=folder, env=os.environ | environment, capture_output=True, text=True,
+        )  # fmt: skip
+    else:
+        done = run_forked(train.main, arguments, cwd=folder, **environment)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -59,7 +68,7 @@ def test_all_kinds_at_once(elsewhere):
     options = {"TRAINER__STRANGERS__POSTERIOR": "laplace", "TRAINER__STRANGERS__PREC": "fp32"}
     options |= {"TRAINER__STRANGERS__SPEED": 2, "DATASET__NUM_SHOTS": 2}
     options |= {"MODEL__BACKBONE__NAME": "strange:cold"}
-    code, out, err = run(elsewhere, *arguments, **options)
+    code, out, err = run(elsewhere, *arguments, anew=True, **options)
     assert code == 0, err
     assert "speed 2.0" in out and "Creating a 2-shot dataset" in out
     got = results(elsewhere / "out/all")
@@ -91,13 +100,8 @@ def test_plugins_of_the_environment(elsewhere):
 
 @pytest.mark.parametrize("name", ["buttons", "Buttons"])
 def test_the_check_of_data_sets_knows_them(name, elsewhere):
-    paths = os.pathsep.join([str(ROOT), os.environ.get("DASSL_ROOT", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "VARPROMPT_PLUGINS": ""}
     arguments = ["data", name, "--images", "--import", "datasets/buttons.py"]
-    done = subprocess.run(
-        [sys.executable, "-m", "datasets.check", *arguments],
-        cwd=elsewhere, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    done = run_forked(check.main, arguments, cwd=elsewhere, VARPROMPT_PLUGINS="")
     assert "Buttons" in done.stdout and "complete" in done.stdout, done.stderr
     assert done.returncode == 0
 

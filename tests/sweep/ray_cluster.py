@@ -16,7 +16,7 @@ from varprompt.sweep.memory import MemoryModel
 from varprompt.sweep.on_ray import RayPool
 from varprompt.sweep.schedule import Scheduler
 
-PASSING = ("date", "resources", "git_commit", "config", "checkpoint_sha256")
+PASSING = ("date", "resources", "memory", "git_commit", "config", "checkpoint_sha256")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ if word != "0":
     sys.exit(int(word))
 time.sleep(0.1)
 peaks = {"peak_gpu_bytes": 10 << 30, "gpu_bytes": 80 << 30, "peak_host_bytes": 1 << 30}
-text = json.dumps({"accuracy": 50.0, "config": "x", "resources": peaks})
+text = json.dumps({"accuracy": 50.0, "config": "x", "memory": peaks})
 (folder / "results.json").write_text(text)
 """
 

@@ -134,6 +134,10 @@ def test_measured_memory(fake):
     assert 10 * GIB < model.on_gpu(cell) < 13 * GIB and model.on_gpu(fake("z")) is not None
     assert model.gpu_share(cell) == pytest.approx((11.5 + 0.5) / 80, abs=0.01)
     assert model.on_gpu(other) is None
+    results, old = cell.folder / "results.json", MemoryModel()
+    results.write_text(results.read_text().replace('"memory"', '"resources"'))  # as of 0.1.0
+    old.learn([cell])
+    assert old.on_gpu(cell) == model.on_gpu(cell) and old.on_host(cell) == model.on_host(cell)
 
 
 def test_last_words(fake):

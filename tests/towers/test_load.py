@@ -4,10 +4,8 @@ import hashlib
 import os
 import subprocess
 import sys
-import threading
 import warnings
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
@@ -225,46 +223,17 @@ def test_sources_must_state_where_a_clip_comes_from(monkeypatch):
         load_clip("mine:x")
 
 
-class Server(HTTPServer):
-    """Serves `content` in parts; breaks off after `limit` bytes, knows ranges if `ranges`."""
-
-    def __init__(self, content):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.limit, self.ranges, self.asked = content, None, True, []
-        digest = hashlib.sha256(content).hexdigest()
-        self.url = f"http://127.0.0.1:{self.server_port}/models/{digest}/ViT-B-32.pt"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        wanted = self.headers.get("Range")
-        server.asked.append(wanted)
-        start = int(wanted[len("bytes=") : -1]) if wanted and server.ranges else 0
-        data = server.content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data[: server.limit])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Has ViT-B/32 as a small CLIP in the form of OpenAI's archives."""
+def server(range_server, tmp_path, monkeypatch):
+    """Has ViT-B/32 as a small CLIP in the form of OpenAI's archives: its `content`."""
     save_torchscript(small_clip().state_dict(), tmp_path / "served.pt")
-    server = Server((tmp_path / "served.pt").read_bytes())
+    content = range_server.content = (tmp_path / "served.pt").read_bytes()
+    name = f"models/{hashlib.sha256(content).hexdigest()}/ViT-B-32.pt"
+    range_server.files[name] = content
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(openai, "openai_urls", lambda: {"ViT-B/32": server.url})
-    monkeypatch.setattr(load, "openai_urls", lambda: {"ViT-B/32": server.url})
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    for module in (openai, load):
+        monkeypatch.setattr(module, "openai_urls", lambda: {"ViT-B/32": range_server.url(name)})
+    return range_server
 
 
 @pytest.fixture
@@ -286,7 +255,7 @@ def test_download_once(server, cached):
     for _ in range(2):
         check_download(server, cached)
     check_download(server, cached)
-    assert server.asked == [None]
+    assert [wanted for _, wanted in server.asked] == [None]
     assert load_clip("openai:ViT-B/32").activation == "quick_gelu"
 
 
@@ -298,7 +267,7 @@ def test_download_that_was_cut_off_goes_on(server, cached, ranges):
     assert not cached.exists()
     server.limit, server.ranges = None, ranges
     check_download(server, cached)
-    assert server.asked == [None, "bytes=1000-"]
+    assert [wanted for _, wanted in server.asked] == [None, "bytes=1000-"]
 
 
 def test_whole_part_needs_no_more(server, cached):

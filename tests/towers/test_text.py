@@ -128,8 +128,7 @@ def test_heads_of_a_call_fit_the_grid_of_a_gpu(with_graph):
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
-@pytest.mark.parametrize("class_specific", [False, True])
-@pytest.mark.parametrize("budget", [AMPLE, 2_000_000])
+@pytest.mark.parametrize(("budget", "class_specific"), [(AMPLE, False), (2_000_000, True)])
 def test_compiling_changes_nothing(budget, class_specific):
     """The graphs; tests/trainers/test_vpt.py runs the code that the default backend makes."""
     clip_model = small_clip(**OPTIONS)
