@@ -8,9 +8,7 @@ the same random weights, images, labels and noise; loss and gradients are compar
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from benchmarks._authors import SIDES, TEST_IMAGES
 from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed
 from benchmarks._report import environment, percentiles
 from benchmarks._setup import class_names
+from benchmarks._turns import Process, answer
 
 CPU = torch.device("cpu")
 FIRST_TEST = 200  # images; time is taken of fewer, the others are like them
@@ -53,36 +52,7 @@ def serve(side: str, args: argparse.Namespace, n_classes: int, pipe: Any) -> Non
 
     found: dict[str, Any] = {}
     work: dict[str, Callable[[], Any]] = {"step": step, "test": test, "floor": floor}
-    with suppress(EOFError):  # the parent is done
-        while True:
-            pipe.send(work[pipe.recv()]())
-
-
-class Process:
-    """One side, with its model."""
-
-    def __init__(self, side: str, args: argparse.Namespace, n_classes: int):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(side, args, n_classes, theirs), daemon=True
-        )
-        self.process.start()
-        theirs.close()  # so that an end of the process is an end of the pipe
-
-    def do(self, what: str) -> Any:
-        """Let it work and wait.
-
-        Raises:
-            EOFError: it has ended; what it said is on the terminal.
-        """
-        self.pipe.send(what)
-        return self.pipe.recv()
-
-    def close(self) -> None:
-        """Let it end."""
-        self.pipe.close()
-        self.process.join()
+    answer(pipe, work)
 
 
 def against(args: argparse.Namespace) -> dict[str, Any]:
@@ -97,7 +67,7 @@ def against(args: argparse.Namespace) -> dict[str, Any]:
 
 def steps(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds, peak memory and differences of a step."""
-    sides = {name: Process(name, args, args.classes) for name in SIDES}
+    sides = {name: Process(serve, name, args, args.classes) for name in SIDES}
     first = {name: side.do("step") for name, side in sides.items()}
     rows: dict[str, list[Any]] = {name: [] for name in sides}
     floors = []
@@ -152,7 +122,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float
 
 def tests(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds for texts, for an image, and for 200 images of a first test."""
-    sides = {name: Process(name, args, args.test_classes) for name in SIDES}
+    sides = {name: Process(serve, name, args, args.test_classes) for name in SIDES}
     for side in sides.values():
         side.do("test")
     rows: dict[str, list[Any]] = {name: [] for name in sides}
