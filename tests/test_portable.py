@@ -37,10 +37,10 @@ def test_workers_without_alarm(monkeypatch):
     """A worker that cannot set itself an alarm leaves signals to its parent all the same."""
     import signal
 
-    from varprompt.images.workers import leave_signals_to_parent
+    from varprompt.images.workers import set_up_worker
 
     set_to = {}
     monkeypatch.setattr(signal, "signal", set_to.__setitem__)
     monkeypatch.delattr(signal, "alarm")
-    leave_signals_to_parent(0)
+    set_up_worker(0)
     assert set_to == {signal.SIGINT: signal.SIG_IGN}

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
+import time
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from varprompt.errors import DataError, VarPromptError
 from varprompt.images.encode import encode_images
-from varprompt.images.workers import PlainLoader, end_workers
+from varprompt.images.workers import PlainLoader, end_workers, set_up_worker
 
 
 class Deadly(torch.utils.data.Dataset):
@@ -153,3 +155,42 @@ def test_workers_end_when_their_images_cannot_be_encoded():
     with pytest.raises(RuntimeError, match="of the tower") as caught:
         encode_images(loader, range(8), encode, batch_size=2)
     assert caught.tb and not multiprocessing.active_children()
+
+
+def _hand_over(ready):
+    set_up_worker(0)
+    ready.set()
+    time.sleep(0.3)  # until then the parent is killed, or not
+    try:
+        raise EOFError("torn connection")
+    except EOFError:
+        sys.excepthook(*sys.exc_info())
+
+
+def _parent(dies):
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_hand_over, args=(ready,))
+    worker.start()
+    ready.wait()
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    worker.join()
+    os._exit(0)  # without coverage's and pytest's farewells
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_connection_torn_by_the_death_of_the_parent_is_not_reported(dies):
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if not parent:
+        os.dup2(writing, 2)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        os.close(writing)
+        _parent(dies)
+    os.close(writing)
+    os.waitpid(parent, 0)
+    with open(reading, encoding="utf-8") as printed:  # until the worker has ended, too
+        text = printed.read()
+    assert ("torn connection" in text) is not dies, text

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Generator, Sequence
 from multiprocessing.connection import wait
+from types import TracebackType
 from typing import Any, cast
 
 import torch
@@ -29,15 +32,29 @@ def n_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def leave_signals_to_parent(worker: int) -> None:
+def set_up_worker(worker: int) -> None:
     """Set up a data loader's worker: the process that it works for decides what a signal means.
 
     Ctrl-C reaches workers, too, and so does the SIGTERM of a batch system. A worker that is
     terminated goes on for a while, so that the step can be finished and its state be saved.
+
+    A worker hands its tensors over in a thread of its own. If the process that it works for is
+    killed at that moment, the connection is torn; that is nobody's error, and nothing is printed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows, where nothing sends SIGTERM either
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+    report = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None and issubclass(kind, (OSError, EOFError)):
+            parent.join(_FUNERAL)
+            if not parent.is_alive():
+                return
+        report(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 class PlainLoader(DataLoader):
