@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
 from .read import read_rgb
-from .workers import PlainLoader, set_up_worker, n_cpus
+from .workers import PlainLoader, n_cpus, set_up_worker
 
 _QUALITY = 80  # of the JPEG that a thumbnail is
 
