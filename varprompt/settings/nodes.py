@@ -213,8 +213,10 @@ def _node_name(trainer: type[Declaration]) -> str:
 def _keys(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, str]:
     """Field of `PromptConfig` -> the key that `trainer` takes it from."""
     node = _node_name(trainer)
-    keys = [f"TRAINER.{node}.{name}" for name in cfg.TRAINER[node]]
-    fields = {_FIELDS[k.rpartition(".")[2]]: k for k in keys if k.rpartition(".")[2] in _FIELDS}
+    fields = {}
+    for name in cfg.TRAINER[node]:
+        key = f"TRAINER.{node}.{name}"  # TEMPLATES of zero-shot CLIP are not those of a mixture
+        fields[OPTIONS[key].field if key in OPTIONS else _FIELDS.get(name, "")] = key
     for key in trainer.also_reads:
         fields.setdefault(_FIELDS.get(key.rpartition(".")[2], ""), key)
     fields.pop("", None)
