@@ -16,7 +16,11 @@ from varprompt.settings import recipes, script_tables, scripts
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts/vpt").glob("*.sh"))
-SINGLE = [name for name in SCRIPTS if not name.endswith("_all.sh") and name != "common.sh"]
+SINGLE = [
+    name
+    for name in SCRIPTS
+    if not name.endswith("_all.sh") and name not in ("common.sh", "settle.sh")
+]
 TABLES = [name for name in SCRIPTS if name.endswith("_all.sh")]
 OFFICIAL = "vit_b16_c4_ep10_batch1_ctxv1"
 ELEVEN = (
@@ -417,6 +421,14 @@ def test_whole_table_is_a_sweep(shell, script):
     assert shell.seen["gpu"] == "1" and shell.seen["cwd"] == str(shell.folder)
 
 
+def test_settle_is_a_sweep_of_its_own(shell):
+    result = shell("vpt/settle.sh", "OPTIM.LR", "0.1", SWEEP="--jobs 2", GPU="1")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert shell.calls == [[f"{shell.root}/sweep.py", "settle", "--jobs", "2", "OPTIM.LR", "0.1"]]
+    assert shell.seen["gpu"] == "1" and shell.seen["cwd"] == str(shell.folder)
+    assert "SEEDS (1 2 3)" in shell("vpt/settle.sh", "--help").stdout
+
+
 @pytest.mark.parametrize("status", ["1", "75"])
 def test_whole_table_ends_as_the_sweep_does(shell, status):
     fails = {"STUB_FAILS": "fewshot", "STUB_STATUS": status}
@@ -495,7 +507,7 @@ def test_trainer_yaml_says_what_its_name_says(path):
     assert loader["TEST"]["BATCH_SIZE"] == 100
     optim = node["OPTIM"]
     epochs, words = coop_defaults(path.stem)
-    mixture = path.stem.endswith("mixture")
+    mixture = path.stem.endswith(("mixture", "map"))
     scaled = path.stem.endswith("scaled") or mixture
     assert optim == {
         "NAME": "adam" if mixture else "sgd", "LR": 0.06 if scaled and not mixture else 0.002,

@@ -6,9 +6,10 @@
     python sweep.py my-grid.yaml
 
 Tables: base2new, cross (ImageNet to other data sets), fewshot, zeroshot. A YAML file says more, see
-docs/sweeps.md. Runs lie where the scripts in scripts/vpt put them. What is finished is not run
-again, what is unfinished goes on; a run that fails stops no other and is listed with its reason.
-Ctrl-C has the running ones save their states; then the same command goes on.
+docs/sweeps.md; settle runs five methods and compares them. Runs lie where the scripts in
+scripts/vpt put them. What is finished is not run again, what is unfinished goes on; a run that
+fails stops no other and is listed with its reason. Ctrl-C has the running ones save their states;
+then the same command goes on.
 
 The environment variables of the scripts (DATA OUTPUT TRAINER CFG SHOTS L EPOCHS DATASETS SEEDS ...)
 count where a flag is not given. Exit code: 0 all complete, 1 some failed, 75 interrupted.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -89,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         ConfigError: everything that is wrong in the arguments or in any of the runs.
     """
-    args = parser().parse_intermixed_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["settle"]:
+        from .settle import settle
+
+        return settle(words[1:])
+    args = parser().parse_intermixed_args(words)
     with stop_on_signal() as stop:
         check(args)
         asked, output = wanted(args)

@@ -1,0 +1,88 @@
+"""What is settled: which runs, what is said before and after them."""
+
+import pytest
+
+import sweep
+from varprompt.errors import ConfigError
+from varprompt.report.layout import Method
+from varprompt.report.runs import Run
+from varprompt.sweep import settle as settling
+from varprompt.sweep.settle import METHODS, OURS, differences, settle
+
+
+@pytest.fixture
+def run(fake, tmp_path, monkeypatch, capsys):
+    """Call it on the stand-in for train.py; returns exit code, output and messages."""
+    for name in ("TRAINER", "CFG", "SEEDS", "DATASETS", "SHOTS", "L", "EPOCHS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA", str(tmp_path))
+    monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
+    monkeypatch.setattr("varprompt.train.is_finished", lambda argv: True)
+    shown = []
+    monkeypatch.setattr(settling, "show", shown.append)
+
+    def call(*words):
+        code = sweep.main(["settle", "--datasets", "dtd", "eurosat", "--seeds", "1", "2", *words])
+        return code, *capsys.readouterr(), shown
+
+    return call
+
+
+def test_the_smallest_first_then_everything_once(run, tmp_path):
+    code, _, said, shown = run()
+    assert code == 0 and shown == [tmp_path / "out"]
+    n_runs = 2 * 2 + 4 * (2 * 2 * 2)  # zero-shot has neither seeds nor training
+    assert f"settle: {n_runs} runs of 5 methods into {tmp_path}/out, 0 finished before" in said
+    assert "settle: the other runs will take" in said and "Ctrl-C loses nothing" in said
+    files = list((tmp_path / "out").rglob("calls"))
+    assert len(files) == n_runs and all(f.read_text().count("\n") == 1 for f in files)
+    first = said.split("will take")[0]
+    assert "runs are complete" in first and "4 of 4" not in first.replace("2 of 2", "")
+    code, _, said, _ = run()
+    assert code == 0 and f"{n_runs} finished before" in said and "will take" not in said
+
+
+def test_a_failed_method_does_not_hide_the_others(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FAKE_seed2", "2")  # not of the first runs, which are of seed 1
+    code, _, said, shown = run()
+    assert code == 1 and shown and said.count("Failed or not run") == 4
+
+
+@pytest.mark.parametrize(
+    "words", [["--trainers", "CoOp"], ["--cfg", "embedded"], ["--launcher", "slurm"]]
+)
+def test_what_is_its_own(words):
+    with pytest.raises(ConfigError, match="settle has methods of its own"):
+        settle(words)
+
+
+def test_states_are_listed(run):
+    code, printed, _, shown = run("--list")
+    assert code == 1 and printed.count("not begun") == 36 and not shown
+
+
+def runs_of(entry, dataset, seed, base, new, ece):
+    method = Method(entry.trainer, entry.config or "own", shots=16)
+    return [
+        Run(method, dataset, dataset, part, seed, {"accuracy": accuracy, "ece": ece}, "file")
+        for part, accuracy in (("base", base), ("new", new))
+    ]
+
+
+def test_differences_are_paired_by_data_set_and_seed():
+    zero_shot, coop, *_, ours = METHODS
+    found = [
+        *runs_of(zero_shot, "dtd", None, 50, 50, 9),
+        *runs_of(zero_shot, "eurosat", None, 40, 40, 5),
+    ]
+    for seed, gain in ((1, 1.0), (2, 3.0)):
+        for dataset, more in (("dtd", 0.0), ("eurosat", 2.0)):
+            found += runs_of(coop, dataset, seed, 60 + seed, 60 + seed, 8)
+            found += runs_of(ours, dataset, seed, *[60 + seed + gain + more] * 2, 6)
+    found += runs_of(coop, "ucf101", 1, 10, 10, 8)  # without its pair
+    text = differences(found)
+    assert f"{OURS} minus" in text
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert "+3.00 ± 12.71 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
+    assert "-2.00 ± 0.00 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
+    assert "+19.50" in lines["ZeroshotCLIP own"]

@@ -1,0 +1,184 @@
+"""The comparison that settles it: five methods, eleven data sets, three seeds, with intervals.
+
+    bash scripts/vpt/settle.sh              # also: python sweep.py settle
+    DATASETS="eurosat dtd" SEEDS=1 bash scripts/vpt/settle.sh
+
+Zero-shot CLIP, CoOp (50 epochs, from words), VPT as its authors ran it, a MAP estimate, and the
+mixture of six templates, all from base to new classes. The runs are those of sweep.py base2new, in
+the same folders: what is finished is not run again, and Ctrl-C loses nothing. First every method is
+run on the data set of the fewest classes, with the first seed: what that took says about how long
+the others will take. At the end: the table beside the published rows (with ECE, too), and the
+differences of the mixture from each other method, paired by data set and seed.
+
+Takes the flags of sweep.py but --trainers, --cfg and --launcher slurm.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..console import out, say
+from ..cost import CLASSES
+from ..errors import ConfigError
+from ..report.command import main as report
+from ..report.runs import Run, find_runs
+from ..report.stats import harmonic, mean_interval
+from .cells import Cell, cells_of
+from .command import finished_of, parser, wanted
+from .command import main as sweep
+
+Parts = dict[str, Run]  # base, new -> the run
+OURS = "VPT vit_b16_c4_ep50_mixture"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method: its trainer, and its config if it is not the trainer's own."""
+
+    trainer: str
+    config: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """What sweep.py is told."""
+        return ["--trainers", self.trainer, *(["--cfg", self.config] if self.config else [])]
+
+
+METHODS = (
+    Entry("ZeroshotCLIP"),
+    Entry("CoOp", "vit_b16_ep50_ctxv1"),
+    Entry("VPT"),
+    Entry("VPT", "vit_b16_c4_ep50_map"),
+    Entry("VPT", "vit_b16_c4_ep50_mixture"),
+)
+
+
+def settle(words: Sequence[str]) -> int:
+    """Run everything, then show it; returns the exit code of the first sweep that is not complete.
+
+    Raises:
+        ConfigError: everything that is wrong in the arguments or in any of the runs.
+    """
+    args = parser().parse_intermixed_args(["base2new", *words])
+    if args.trainers or args.cfg or args.launcher == "slurm":
+        raise ConfigError(
+            "settle has methods of its own and waits for them: leave out --trainers, --cfg and "
+            "--launcher slurm"
+        )
+    cells = {entry: _cells(entry, words) for entry in METHODS}
+    output = wanted(args)[1]
+    total = sum(map(len, cells.values()))
+    done = sum(len(finished_of(own)) for own in cells.values())
+    say(f"settle: {total} runs of {len(METHODS)} methods into {output}, {done} finished before")
+    if args.list:
+        return max(sweep(["base2new", *entry.words, *words]) for entry in METHODS)
+    if done < total and (code := _trial(cells, words)):
+        return code
+    codes = [sweep(["base2new", *entry.words, *words]) for entry in METHODS]
+    if (output / "base2new").is_dir():
+        show(output)
+    return next((code for code in codes if code), 0)
+
+
+def _cells(entry: Entry, words: Sequence[str]) -> list[Cell]:
+    args = parser().parse_intermixed_args(["base2new", *entry.words, *words])
+    return cells_of(wanted(args)[0])[0]
+
+
+def _trial(cells: dict[Entry, list[Cell]], words: Sequence[str]) -> int:
+    """Run each method on the smallest data set; say what the rest will take."""
+    trained = [cell for own in cells.values() for cell in own if not cell.needs]
+    smallest = min((_dataset(cell) for cell in trained), key=lambda name: CLASSES.get(name, 40))
+    seed = next((cell.flag("--seed") for cell in trained if _dataset(cell) == smallest), "1")
+    least = most = 0.0
+    for entry, own in cells.items():
+        mine = [c for c in own if _dataset(c) == smallest]
+        if entry.trainer != "ZeroshotCLIP":
+            mine = [c for c in mine if c.flag("--seed") == seed]
+        before = len(finished_of(mine))
+        started = time.monotonic()
+        code = sweep(["base2new", *entry.words, *_few(words, smallest, seed)])
+        seconds = time.monotonic() - started
+        if code:
+            return code
+        if before:
+            say(f"settle: {' '.join(entry.words[1::2])} was there on {smallest}: no forecast of it")
+            continue
+        left = [_dataset(c) for c in own if c not in mine]
+        least += seconds / len(mine) * len(left)
+        size = CLASSES.get(smallest, 40)
+        most += seconds / len(mine) * sum((CLASSES.get(d, 40) / size) ** 2 for d in left)
+    if most:
+        say(
+            f"settle: the other runs will take {_duration(least)} if the images decide, and up to "
+            f"{_duration(most)} if the texts of all classes do, one run at a time; Ctrl-C loses "
+            "nothing"
+        )
+    return 0
+
+
+def _few(words: Sequence[str], dataset: str, seed: str) -> list[str]:
+    """The same words for one data set and seed: of a flag that comes twice the last one counts."""
+    return [*words, "--datasets", dataset, "--seeds", seed, "--jobs", "1"]
+
+
+def _dataset(cell: Cell) -> str:
+    return Path(cell.flag("--dataset-config-file")).stem
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"
+
+
+def show(output: Path) -> None:
+    """Print and write the table, and the differences."""
+    report([str(output), "--write", str(output / "settled"), "--tables", "base2new",
+            "--columns", "accuracy", "calibration"])  # fmt: skip
+    out(differences(find_runs(output).runs))
+
+
+def differences(runs: Iterable[Run]) -> str:
+    """The mixture minus every other method, H and ECE of new classes, over data sets."""
+    from tabulate import tabulate
+
+    found: dict[str, dict[tuple[str, int | None], Parts]] = {}
+    for run in runs:
+        name = f"{run.method.trainer} {run.method.config}"
+        found.setdefault(name, {}).setdefault((run.dataset, run.seed), {})[run.part] = run
+    rows = []
+    for name, other in found.items():
+        pairs = [(found[OURS][key], parts) for key in found.get(OURS, ())
+                 if (parts := other.get(key) or other.get((key[0], None)))]  # fmt: skip
+        if name == OURS or not pairs:
+            continue
+        rows.append([name, *(_difference(pairs, of) for of in (_h, _ece))])
+    heads = [f"{OURS} minus", "H", "ECE of new classes"]
+    note = "mean over data sets of the difference, averaged over seeds, ± half of the 95 % interval"
+    return f"{tabulate(rows, heads, disable_numparse=True)}\n{note}"
+
+
+def _difference(pairs: list[tuple[Parts, Parts]], of: Callable[[Parts], float | None]) -> str:
+    by_set: dict[str, list[float]] = {}
+    for ours, theirs in pairs:
+        mine, other = of(ours), of(theirs)
+        if mine is not None and other is not None:
+            by_set.setdefault(ours["new"].dataset, []).append(mine - other)
+    if not by_set:
+        return "-"
+    mean, half = mean_interval([statistics.fmean(values) for values in by_set.values()])
+    spread = "" if half is None else f" ± {half:.2f}"
+    return f"{mean:+.2f}{spread} ({len(by_set)} sets)"
+
+
+def _h(parts: Parts) -> float | None:
+    if not parts.keys() >= {"base", "new"}:
+        return None
+    return harmonic(*(parts[part].metrics["accuracy"] for part in ("base", "new")))
+
+
+def _ece(parts: Parts) -> float | None:
+    return parts["new"].metrics.get("ece") if "new" in parts else None
