@@ -31,6 +31,7 @@ from .cells import Cell, cells_of
 from .command import finished_of, parser, wanted
 from .command import main as sweep
 
+ZERO_SHOT = "ZeroshotCLIP"
 Parts = dict[str, Run]  # base, new -> the run
 OURS = "VPT vit_b16_c4_ep50_mixture"
 
@@ -49,7 +50,7 @@ class Entry:
 
 
 METHODS = (
-    Entry("ZeroshotCLIP"),
+    Entry(ZERO_SHOT),
     Entry("CoOp", "vit_b16_ep50_ctxv1"),
     Entry("VPT"),
     Entry("VPT", "vit_b16_c4_ep50_map"),
@@ -91,13 +92,13 @@ def _cells(entry: Entry, words: Sequence[str]) -> list[Cell]:
 
 def _trial(cells: dict[Entry, list[Cell]], words: Sequence[str]) -> int:
     """Run each method on the smallest data set; say what the rest will take."""
-    trained = [cell for own in cells.values() for cell in own if not cell.needs]
+    trained = [c for entry, own in cells.items() if entry.trainer != ZERO_SHOT for c in own]
     smallest = min((_dataset(cell) for cell in trained), key=lambda name: CLASSES.get(name, 40))
-    seed = next((cell.flag("--seed") for cell in trained if _dataset(cell) == smallest), "1")
+    seed = trained[0].flag("--seed")
     least = most = 0.0
     for entry, own in cells.items():
         mine = [c for c in own if _dataset(c) == smallest]
-        if entry.trainer != "ZeroshotCLIP":
+        if entry.trainer != ZERO_SHOT:  # which has no seed
             mine = [c for c in mine if c.flag("--seed") == seed]
         before = len(finished_of(mine))
         started = time.monotonic()
