@@ -8,7 +8,8 @@ True numbers of classes, samples and images (the official trainings on the base 
 varprompt/cost.py), a CLIP of true size with random weights, names as long as ImageNet's, images of
 noise. The image tower without prompts is timed once for each batch size, whatever the trainer, and
 added; everything else is timed in each row: the median of --repeats steps after a first one, or
-that one if it takes longer than 8 s. Peak memory is above that of the weights. Each row is written
+that one if it takes longer than 8 s. Seconds are those on the clock, but of one thread on a CPU
+those of the processor, so that other programs do not count. Peak memory is above that of the weights. Each row is written
 as soon as it is measured, and replaces the one before for the same device; --missing measures only
 what is not there. What would take longer than --limit seconds is named and left out.
 """
@@ -109,7 +110,12 @@ class Measured:
     def median(self, work: Callable[[], Any], first: float) -> float:
         """Seconds of `work`; what took longer than `LONG` the first time is timed once."""
         repeats = 1 if first > LONG else self.args.repeats
-        return percentiles([timed(work, self.device)[0] for _ in range(repeats)])["p50"]
+        return percentiles([self.seconds(work) for _ in range(repeats)])["p50"]
+
+    def seconds(self, work: Callable[[], Any]) -> float:
+        """On the clock; of one thread on a CPU those of the processor, whatever else it does."""
+        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
+        return timed(work, self.device)[alone]
 
     def row(self, work: Work) -> dict[str, Any] | None:
         """The row of a training; None if it takes longer than the limit."""
@@ -121,7 +127,7 @@ class Measured:
         images = self.images(work.batch if moved else 1)
         step = self.step_of(model, images, work, names)
         with PeakMemory(self.device) as memory:
-            first, _ = timed(step, self.device)
+            first = self.seconds(step)
             if first * (1 + (first <= LONG) * self.args.repeats) > self.args.limit:
                 return None
             seconds = first if first > LONG else self.median(step, first)
@@ -157,10 +163,10 @@ class Measured:
             images = self.images(N_TEST)
             if not model.config.has_visual:
                 return self.image_s(model, N_TEST) / N_TEST
-            return timed(lambda: model.encode_test_image(images), self.device)[0] / N_TEST
+            return self.seconds(lambda: model.encode_test_image(images)) / N_TEST
         feature = model.towers.encode_image(self.images(1))
         predictor = model.predictor()
-        texts, _ = timed(lambda: predictor(feature), self.device)
+        texts = self.seconds(lambda: predictor(feature))
         return texts + self.image_s(model, N_TEST) / N_TEST
 
     def known(self, work: Work) -> bool:

@@ -29,6 +29,7 @@ from varprompt import files  # noqa: E402
 
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "KgCoOp", "MaPLe")
 PASSING = ("date", "resources", "git_commit", "config", "checkpoint_sha256")  # of results.json
+KINDS = ("local", "ray")
 MODELS = "prompt_learner/model.pth.tar-*"
 
 
@@ -52,6 +53,7 @@ def main() -> int:
     args = parser().parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        (folder / "data").mkdir()
         start = time.monotonic()
         done = sweep(args, folder, "local").wait()
         local = time.monotonic() - start
@@ -61,9 +63,12 @@ def main() -> int:
         killed = kill_node(cluster, process, folder / "ray", args.killed_after)
         codes = [done, process.wait()]
         seconds = {"local": local, "ray": time.monotonic() - start}
-        said = (folder / "ray.txt").read_text(encoding="utf-8")
+        texts = {kind: (folder / f"{kind}.txt").read_text(encoding="utf-8") for kind in KINDS}
+        for code, text in zip(codes, texts.values(), strict=True):
+            if code:
+                print(text[-2000:], file=sys.stderr)
         report = {**compared(folder), "exit_codes": codes, "killed_after": killed,
-                  "lost_and_tried_again": said.count("lost with its worker or node"),
+                  "lost_and_tried_again": texts["ray"].count("lost with its worker or node"),
                   "seconds": seconds, "environment": environment(torch.device("cpu"))}  # fmt: skip
     print(json.dumps({k: v for k, v in report.items() if k != "environment"}, indent=1))
     if args.json:
@@ -118,7 +123,7 @@ def compared(folder: Path) -> dict[str, Any]:
     ours, theirs = (
         {str(path.parent.relative_to(folder / kind)): path.parent
          for path in (folder / kind).rglob("results.json")}
-        for kind in ("local", "ray")
+        for kind in KINDS
     )  # fmt: skip
     different = sorted(ours.keys() ^ theirs.keys())
     for name in sorted(ours.keys() & theirs.keys()):
