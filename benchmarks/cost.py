@@ -9,9 +9,10 @@ varprompt/cost.py), a CLIP of true size with random weights, names as long as Im
 noise. The image tower without prompts is timed once for each batch size, whatever the trainer, and
 added; everything else is timed in each row: the median of --repeats steps after a first one, or
 that one if it takes longer than 8 s. Seconds are those on the clock, but of one thread on a CPU
-those of the processor, so that other programs do not count. Peak memory is above that of the weights. Each row is written
-as soon as it is measured, and replaces the one before for the same device; --missing measures only
-what is not there. What would take longer than --limit seconds is named and left out.
+those of the processor, so that other programs do not count. Peak memory is above that of the
+weights. Each row is written as soon as it is measured, and replaces the one before for the same
+device; --missing measures only what is not there. What would take longer than --limit seconds is
+named and left out.
 """
 
 from __future__ import annotations
