@@ -40,7 +40,7 @@ class Part:
     Attributes:
         name: of its JSON.
         limit: seconds.
-        words: file and arguments; FILE stands for the JSON.
+        words: file and arguments; FILE stands for the JSON, TABLE for a CSV beside it.
         rehearsed: the words of a rehearsal, on the CPU.
     """
 
@@ -53,7 +53,9 @@ class Part:
         """What is run."""
         file = str(folder / f"{self.name}.json")
         words = (self.rehearsed if rehearse else self.words).split()
-        return [sys.executable, *(word.replace("FILE", file) for word in words)]
+        table = str(folder / f"{self.name}.csv")
+        places = {"FILE": file, "TABLE": table}
+        return [sys.executable, *(places.get(word, word) for word in words)]
 
 
 def step(name: str, limit: int, options: str) -> Part:
@@ -67,6 +69,7 @@ def step(name: str, limit: int, options: str) -> Part:
 TESTS = "-m pytest -q -n 0 -p no:randomly --junitxml FILE"
 FUSED = "benchmarks/reparam_kl.py --output FILE"
 EVALUATE = "benchmarks/evaluate.py --output FILE --names imagenet"
+COST = "benchmarks/cost.py --output TABLE"  # rows for varprompt/data/cost.csv
 BASE = "--classes 500 --repeats 10"
 PARTS = (
     Part("tests", 150, f"{TESTS} -m cuda", f"{TESTS} tests/ops/test_fused.py -k unused"),
@@ -77,6 +80,8 @@ PARTS = (
     step("step_500_bf16", 40, f"{BASE} --precision bf16 --plain-repeats 0"),
     step("step_500_fp16_8gb", 40, f"{BASE} --precision fp16 --mem-budget 8 --plain-repeats 0"),
     step("step_500_fp16_16gb", 40, f"{BASE} --precision fp16 --mem-budget 16 --plain-repeats 0"),
+    Part("cost", 80, f"{COST} --device cuda --precision fp16 --limit 5",
+         f"{COST} --device cpu --backbone tiny --datasets eurosat --repeats 1"),
     Part("evaluate", 50, f"{EVALUATE} --device cuda --precision fp16 --images 1000",
          f"{EVALUATE} --device cpu --backbone tiny --classes 5 --samples 2 --images 8 "
          "--batch-size 4 --usual-images 2"),

@@ -4,7 +4,8 @@
     python benchmarks/ranks.py --ranks 1 2 4 --classes 100
 
 The processes are forked from one that has built the model, pinned to a core each, and take turns
-with the process alone: one repeat of each in every round. What counts is the slowest process.
+with the process alone: one repeat of each in every round. What counts is the slowest process: on
+the clock, and in processor seconds, in which neither other programs nor waiting count.
 """
 
 from __future__ import annotations
@@ -51,26 +52,31 @@ def main() -> None:
     names = names_of("imagenet", args.classes)
     torch.manual_seed(0)
     model = prompted_clip(random_clip(args.backbone), names, args.trainer, args.L)
-    times: dict[int, list[float]] = {size: [] for size in args.ranks}
+    times: dict[int, list[tuple[float, float]]] = {size: [] for size in args.ranks}
     for _ in range(args.repeats):
         for size in args.ranks:
             times[size].append(slowest(model, size))
-    rows = {str(size): percentiles(seconds) for size, seconds in times.items()}
-    alone = rows[str(args.ranks[0])]["p50"]
-    for size, row in rows.items():
-        print(f"{size} processes: {row['p50']:.2f} s a step, {alone / row['p50']:.2f} times")
+    rows: dict[str, dict[str, Any]] = {}
+    for place, unit in enumerate(("seconds", "processor_seconds")):
+        found = {size: percentiles([pair[place] for pair in own]) for size, own in times.items()}
+        alone = found[args.ranks[0]]["p50"]
+        for size, row in found.items():
+            rows.setdefault(str(size), {})[unit] = row | {"times": alone / row["p50"]}
+            print(
+                f"{size} processes: {row['p50']:.2f} {unit} a step, {alone / row['p50']:.2f} times"
+            )
     if args.json:
         options = {key: value for key, value in vars(args).items() if key != "json"}
         report = {
             "options": options,
-            "seconds": rows,
+            "ranks": rows,
             "environment": environment(torch.device("cpu")),
         }
         write_json(args.json, report)
 
 
-def slowest(model: Any, size: int) -> float:
-    """Seconds of the second step on `size` processes, of the process that takes longest."""
+def slowest(model: Any, size: int) -> tuple[float, float]:
+    """Seconds and processor seconds of the second step on `size` processes, the most of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -79,19 +85,20 @@ def slowest(model: Any, size: int) -> float:
         read, write = os.pipe()
         if os.fork() == 0:
             try:
-                os.write(write, str(second_step(model, number, size, port)).encode())
+                os.write(write, "{} {}".format(*second_step(model, number, size, port)).encode())
             finally:
                 os._exit(0)  # whatever happened: the copy of this program ends here
         os.close(write)
         found.append(read)
-    seconds = [float(os.read(read, 100) or "nan") for read in found]
+    pairs = [tuple(map(float, (os.read(read, 100) or b"nan nan").split())) for read in found]
     for _ in found:
         os.wait()
-    return max(seconds)
+    wall, processor = (max(own) for own in zip(*pairs, strict=True))
+    return wall, processor
 
 
-def second_step(model: Any, number: int, size: int, port: int) -> float:
-    """In a forked process: its seconds."""
+def second_step(model: Any, number: int, size: int, port: int) -> tuple[float, float]:
+    """In a forked process: its seconds, and those of the processor."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[number % len(cores)]})
@@ -117,7 +124,7 @@ def second_step(model: Any, number: int, size: int, port: int) -> float:
 
         step()
         ranks.any(False)
-        return timed(step, torch.device("cpu"))[0]
+        return timed(step, torch.device("cpu"))
 
 
 if __name__ == "__main__":

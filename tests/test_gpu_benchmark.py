@@ -6,6 +6,7 @@ import sys
 
 from benchmarks import gpu
 from benchmarks.gpu import PARTS, Part, run, run_part
+from varprompt.official import TRAINERS
 
 
 def test_the_limits_leave_time_for_what_comes_first():
@@ -13,7 +14,8 @@ def test_the_limits_leave_time_for_what_comes_first():
     assert len(set(names)) == len(names) and names[0] == "tests"
     assert sum(part.limit for part in PARTS[:4]) < gpu.LIMIT
     for part in PARTS:
-        assert "FILE" in part.words and "FILE" in part.rehearsed
+        kind = "TABLE" if part.name == "cost" else "FILE"
+        assert kind in part.words.split() and kind in part.rehearsed.split()
         assert "cuda" in part.words and "cuda" not in part.rehearsed
         assert shlex.split(part.words)[0] == shlex.split(part.rehearsed)[0]
 
@@ -23,6 +25,11 @@ def test_a_part_that_is_rehearsed_leaves_its_json(tmp_path):
     assert json.loads((tmp_path / "fused.json").read_text())["rows"]
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["rehearsal"] and [row["ended"] for row in report["parts"]] == ["well"]
+
+
+def test_costs_are_rows_of_a_table(tmp_path):
+    assert run(tmp_path, True, ["cost"]) == 0
+    assert len((tmp_path / "cost.csv").read_text().splitlines()) == 1 + len(TRAINERS)
 
 
 def test_how_a_part_may_end(tmp_path, capsys, monkeypatch):

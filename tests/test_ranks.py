@@ -278,4 +278,6 @@ def test_benchmark(monkeypatch, capsys, tmp_path):
         torch.set_num_threads(threads)
     assert "2 processes: 0." in capsys.readouterr().out
     report = json.loads(file.read_text())
-    assert report["seconds"].keys() == {"1", "2"} and report["options"]["classes"] == 5
+    assert report["ranks"].keys() == {"1", "2"} and report["options"]["classes"] == 5
+    assert all(row["processor_seconds"]["p50"] > 0 for row in report["ranks"].values())
+    assert report["ranks"]["1"]["seconds"]["times"] == 1
