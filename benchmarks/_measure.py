@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import resource
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from varprompt.model import PromptedCLIP
+from varprompt.towers.memory import give_back
 from varprompt.towers.tokens import encode
 
 
@@ -41,7 +41,7 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
-        _give_back()
+        give_back()  # else the next one to take it would seem to take nothing
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self._start = torch.cuda.memory_allocated(self.device)
@@ -83,13 +83,6 @@ def floor_flops(model: PromptedCLIP, names: list[str], n_prompts: int) -> float:
     matrices = 24 * n_tokens * (layers - 1) + 4 * n_tokens + 20 * len(names) - 6 * sum(own)
     per_prompt = matrices * width**2 + 4 * keys * width * layers
     return 2 * n_prompts * per_prompt + 6 * sum(own) * width**2
-
-
-def _give_back() -> None:
-    """Let glibc return what was freed, or the next one to take it would seem to take nothing."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def _reset_high_water_mark() -> None:

@@ -105,3 +105,16 @@ def test_a_mac_has_one_memory_for_both(recommended, left, machine, monkeypatch):
                           current_allocated_memory=lambda: GIB)  # fmt: skip
     monkeypatch.setattr(torch, "mps", mps)
     assert free_memory(torch.device("mps")) == left
+
+
+def test_chunks_on_a_cpu_give_back_what_they_freed(monkeypatch):
+    """Before each of them, in the forward and again in the backward pass."""
+    calls = []
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: calls.append)
+    x = torch.ones(3, requires_grad=True)
+    sum(memory.recomputed(lambda part: part.exp(), part).sum() for part in x.split(1)).backward()
+    assert calls == [0] * 6 and x.grad is not None and x.grad.allclose(x.exp())
+    memory.recomputed(lambda part: part.exp(), torch.ones(3, device="meta"))
+    assert len(calls) == 6
+    monkeypatch.setattr(memory, "_malloc_trim", lambda: None)  # another C library
+    memory.give_back()
