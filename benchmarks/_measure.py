@@ -28,6 +28,15 @@ def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
+def undisturbed(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of `work` on the clock; of one thread on a CPU those of the processor.
+
+    In those other programs do not count, as far as they leave the caches alone.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return timed(work, device)[alone]
+
+
 class PeakMemory:
     """Context whose `peak` is the largest number of bytes in use above those at its start.
 
@@ -64,7 +73,9 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     products: dict[str, Callable[[], Any]] = {"torch": lambda: a @ a}
     if device.type == "cpu" and dtype == torch.float32:
         products["onednn"] = lambda: torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")
-    return {k: 2 * n**3 / min(timed(f, device)[0] for _ in range(9)) for k, f in products.items()}
+    return {
+        k: 2 * n**3 / min(undisturbed(f, device) for _ in range(9)) for k, f in products.items()
+    }
 
 
 def floor_flops(model: PromptedCLIP, names: list[str], n_prompts: int) -> float:

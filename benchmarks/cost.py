@@ -31,7 +31,7 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from benchmarks._measure import PeakMemory, timed  # noqa: E402
+from benchmarks._measure import PeakMemory, undisturbed  # noqa: E402
 from benchmarks._report import device_name, environment, percentiles  # noqa: E402
 from benchmarks._setup import BACKBONES, TERMS, prompted_clip, random_clip  # noqa: E402
 from varprompt.cost import MEASURED, names_like  # noqa: E402
@@ -111,12 +111,7 @@ class Measured:
     def median(self, work: Callable[[], Any], first: float) -> float:
         """Seconds of `work`; what took longer than `LONG` the first time is timed once."""
         repeats = 1 if first > LONG else self.args.repeats
-        return percentiles([self.seconds(work) for _ in range(repeats)])["p50"]
-
-    def seconds(self, work: Callable[[], Any]) -> float:
-        """On the clock; of one thread on a CPU those of the processor, whatever else it does."""
-        alone = self.device.type == "cpu" and torch.get_num_threads() == 1
-        return timed(work, self.device)[alone]
+        return percentiles([undisturbed(work, self.device) for _ in range(repeats)])["p50"]
 
     def row(self, work: Work) -> dict[str, Any] | None:
         """The row of a training; None if it takes longer than the limit."""
@@ -128,7 +123,7 @@ class Measured:
         images = self.images(work.batch if moved else 1)
         step = self.step_of(model, images, work, names)
         with PeakMemory(self.device) as memory:
-            first = self.seconds(step)
+            first = undisturbed(step, self.device)
             if first * (1 + (first <= LONG) * self.args.repeats) > self.args.limit:
                 return None
             seconds = first if first > LONG else self.median(step, first)
@@ -164,10 +159,10 @@ class Measured:
             images = self.images(N_TEST)
             if not model.config.has_visual:
                 return self.image_s(model, N_TEST) / N_TEST
-            return self.seconds(lambda: model.encode_test_image(images)) / N_TEST
+            return undisturbed(lambda: model.encode_test_image(images), self.device) / N_TEST
         feature = model.towers.encode_image(self.images(1))
         predictor = model.predictor()
-        texts = self.seconds(lambda: predictor(feature))
+        texts = undisturbed(lambda: predictor(feature), self.device)
         return texts + self.image_s(model, N_TEST) / N_TEST
 
     def known(self, work: Work) -> bool:
