@@ -93,7 +93,8 @@ def prompted_clip(
         tower = getattr(towers[name], "transformer", towers[name])
         made[name] = min(made[name], len(tower.resblocks))
     cfg = PromptConfig(n_samples=n_samples, n_samples_test=n_samples, **made)
-    return PromptedCLIP(clip_model, names, cfg)
+    # names may repeat: those of ImageNet do, and lists are repeated until they are long enough
+    return PromptedCLIP(clip_model, names, cfg, same_names=True)
 
 
 def plain_text_features(

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from benchmarks import cost as benchmark
+from benchmarks._setup import prompted_clip, random_clip
 from varprompt import cost
 from varprompt.console import run_tool
 from varprompt.cost import CLASSES, TRAINERS, Tower, work_of
@@ -136,3 +137,10 @@ def test_images_are_timed_once_and_added(tmp_path, monkeypatch):
     assert float(row["s_step"]) == pytest.approx(80_000, abs=60)
     assert row["ms_image"] == "1000000.0"
     assert float(machine.row(work_of("eurosat", "MaPLe"))["s_step"]) < 60
+
+
+def test_names_of_imagenet_that_stand_for_two_classes_are_no_error():
+    names = cost.names_like("imagenet", 500)
+    assert len(set(names)) < 500
+    model = prompted_clip(random_clip("tiny"), names, "CoOp", 1)
+    assert model.tokens.n_classes == 500
