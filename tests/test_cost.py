@@ -141,6 +141,6 @@ def test_images_are_timed_once_and_added(tmp_path, monkeypatch):
 
 def test_names_of_imagenet_that_stand_for_two_classes_are_no_error():
     names = cost.names_like("imagenet", 500)
-    assert len(set(names)) < 500
+    assert len({name.lower() for name in names}) < 500
     model = prompted_clip(random_clip("tiny"), names, "CoOp", 1)
     assert model.tokens.n_classes == 500

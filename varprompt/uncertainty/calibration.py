@@ -212,7 +212,6 @@ def ece_if_calibrated(confidence: Tensor, n_draws: int = 200, seed: int = 0) -> 
     generator = torch.Generator().manual_seed(seed)
     confidence = confidence.cpu()
     uniform = torch.rand(n_draws, len(confidence), generator=generator, dtype=torch.float64)
-    draws = (uniform < confidence).double()
-    eces = 100 * torch.stack([ece(confidence, hits) for hits in draws])
+    eces = 100 * torch.stack([ece(confidence, (draw < confidence).double()) for draw in uniform])
     low, high = eces.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {"mean": eces.mean().item(), "low": low, "high": high}
