@@ -109,5 +109,5 @@ def compare(features: Tensor, text: Tensor, scale: float) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):  # scaled by 100: half would round
         if text.shape[1] == 1:
             return scale * features @ text[:, 0].transpose(-2, -1)
-        each = features.expand(len(text), -1, -1)
-        return scale * torch.einsum("lbe,lbce->lbc", each, text)
+        images = "be" if features.dim() == 2 else "lbe"
+        return scale * torch.einsum(f"{images},lbce->lbc", features, text)
