@@ -13,7 +13,7 @@ from torch import Tensor
 from ..objective import average_samples
 from .samples import as_samples, blocks
 
-TEMPERATURES = (0.05, 20.0)  # searched; a few images that are all right would ask for 0
+TEMPERATURES = (0.05, 20.0)  # searched
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def fit_temperature(log_prob: Tensor, labels: Tensor) -> Temperature:
     One temperature scales all logits of all samples (Guo et al. 2017, arXiv 1706.04599), and what
     is fitted is -log mean_l softmax(z_l / T)[y], the prediction that is used. It is searched for
     between 1/20 and 20: on a grid, since with several samples there may be two minima, and then
-    by golden sections.
+    by golden sections. A few images that are all right ask for 0, whatever the probabilities are
+    worth: they say nothing, and the temperature is 1.
 
     Args:
         log_prob: of held-out images, `(L, N, C)` or `(N, C)`.
@@ -71,6 +72,8 @@ def fit_temperature(log_prob: Tensor, labels: Tensor) -> Temperature:
     grid = [low + step * i for i in range(25)]
     losses = [loss(value) for value in grid]
     best = grid[min(range(25), key=losses.__getitem__)]
+    if best == low:
+        return Temperature(1.0, len(samples))
     found = _golden(loss, max(low, best - step), min(high, best + step))
     return Temperature(math.exp(found), len(samples))
 
