@@ -201,7 +201,8 @@ class SignalTest:
         if "Traceback" in (console := (self.folder / "console.txt").read_text()):
             different.append("a traceback")
         if different:
-            self.problems.append(f"{case}, {sent}: {different} {console[-500:] * bool(console)}")
+            shown = console[max(0, console.find("Traceback")) :][:3000]
+            self.problems.append(f"{case}, {sent}: {different} {shown}")
         self.counts["identical"] += not different
 
 
