@@ -172,6 +172,7 @@ def _parent(dies):
     ready = context.Event()
     worker = context.Process(target=_hand_over, args=(ready,))
     worker.start()
+    context.Process(target=time.sleep, args=(2.0,)).start()  # a later one, which lives on
     ready.wait()
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Generator, Sequence
 from multiprocessing.connection import wait
 from types import TracebackType
@@ -49,8 +50,11 @@ def set_up_worker(worker: int) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         parent = multiprocessing.parent_process()
         if parent is not None and issubclass(kind, (OSError, EOFError)):
-            parent.join(_FUNERAL)
-            if not parent.is_alive():
+            end = time.monotonic() + _FUNERAL
+            # parent.is_alive() asks a pipe that a later worker holds open, too
+            while os.getppid() == parent.pid and time.monotonic() < end:
+                time.sleep(0.01)
+            if os.getppid() != parent.pid:
                 return
         report(kind, error, trace)
 
