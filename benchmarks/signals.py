@@ -187,7 +187,8 @@ class SignalTest:
         allowed = {-number} if number == signal.SIGKILL else {RESUMABLE}
         ended = (self.folder / "run" / "results.json").exists()
         if process.code not in allowed and not (process.code == 0 and ended):
-            self.problems.append(f"{case}, {sent}: exit code {process.code}")
+            said = (self.folder / "console.txt").read_text()[-300:]
+            self.problems.append(f"{case}, {sent}: exit code {process.code}: {said}")
         end = time.monotonic() + ORPHANS_END
         while process.left() and time.monotonic() < end:
             time.sleep(0.05)

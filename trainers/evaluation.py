@@ -44,7 +44,7 @@ class Calibration(Classification):
     def reset(self) -> None:
         """Forget all batches."""
         super().reset()
-        self._tally = Tally(keep=1)  # how many images there will be is not known
+        self._tally = Tally(keep=True)
         self._classes = 0
         self._told = False
 
@@ -78,6 +78,8 @@ class Calibration(Classification):
             print("The figures of calibration are left out: not all scores are finite")
             return figures
         found |= self._tally.uncertainty()
+        if not self._tally.keep:
+            print("results.json lacks uncertainty and risk_coverage: the probabilities take > 1 GB")
         print(f"* nll: {found['nll']:.4f}\n* ece: {found['ece']:.1f}%")
         write_results(self.cfg.OUTPUT_DIR, {**figures, **found, **describe(self.cfg)})
         figures.update({name: found[name] for name in ("nll", "ece")})

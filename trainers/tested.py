@@ -79,7 +79,7 @@ class TestedTrainer(SavedTrainer):
         loader = self.loader_of(split)
         split = "val" if loader is self.val_loader else "test"
         if final:
-            self._check_size(self.n_images(loader))
+            self._check_size(loader)
         # before the images are read: of one that is replaced meanwhile, the next start will know
         identity = self.identity_of_results() if final else None
         predictor: Predictor | Calibrated
@@ -87,7 +87,7 @@ class TestedTrainer(SavedTrainer):
             predictor, calibration = calibrated(self, loader)
         else:
             predictor, calibration = self.predictor(), {}
-        tally = Tally(keep=self.n_images(loader) if final else 0)
+        tally = Tally(keep=final and self._can_be_kept(loader), drawn=predictor.drawn)
         figures = self.tester(predictor, loader, split, tally)
         for name, value in figures.items():
             if isinstance(value, float) and not name.startswith("perclass"):
@@ -103,15 +103,18 @@ class TestedTrainer(SavedTrainer):
             self.run.write_results({**figures, **about}, identity)
         return figures["accuracy"]
 
-    def _check_size(self, n_images: int) -> None:
+    def _can_be_kept(self, loader: DataLoader) -> bool:
+        return not too_many(self.n_images(loader), self.num_classes)
+
+    def _check_size(self, loader: DataLoader) -> None:
         """Say what is left out of a test with very many images and classes.
 
         Raises:
             ConfigError: it was asked for.
         """
-        if not too_many(n_images, self.num_classes):
+        if self._can_be_kept(loader):
             return
-        what = f"{n_images:,} images x {self.num_classes:,} classes"
+        what = f"{self.n_images(loader):,} images x {self.num_classes:,} classes"
         if self.cfg.TEST.PREDICTIONS:
             raise ConfigError(
                 f"TEST.PREDICTIONS is {self.cfg.TEST.PREDICTIONS}, but the probabilities of {what} "

@@ -86,7 +86,7 @@ def explain_errors() -> None:
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         if isinstance(error, VarPromptError) and not os.environ.get(DEBUG):
-            say(f"error: {_reason(error)}")
+            say(f"error: {reason_for(error)}")
         else:
             report(kind, error, trace)
 
@@ -112,11 +112,12 @@ def _explained(error: BaseException) -> int:
         return READER_GONE
     if os.environ.get(DEBUG) or not isinstance(error, Exception):
         raise error
-    say(f"error: {_reason(error)}")
+    say(f"error: {reason_for(error)}")
     return EXIT_BAD_INPUT
 
 
-def _reason(error: Exception) -> str:
+def reason_for(error: Exception) -> str:
+    """What to say about an error, in one line where it is not a list of problems."""
     if out_of_memory(error):
         return f"the memory is full ({type(error).__name__})"
     if isinstance(error, VarPromptError | OSError):

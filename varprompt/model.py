@@ -247,6 +247,7 @@ class PromptedCLIP(nn.Module):
         generator = torch.Generator().manual_seed(torch.initial_seed() if fresh else seed)
         eps = None if fresh else learner.draw_noise(n_samples, generator)
         width = self.towers.clip.text_projection.shape[1]
+        drawn = learner.posterior is not None and learner.posterior.draws_alike
 
         def text_of(features: Tensor) -> Tensor:
             noise = learner.draw_noise(n_samples, generator) if fresh else eps
@@ -256,9 +257,9 @@ class PromptedCLIP(nn.Module):
             return text.mean(0, keepdim=True) if cfg.merge else text
 
         if learner.conditional or fresh:
-            return Predictor(text_of, self.scale)
+            return Predictor(text_of, self.scale, drawn)
         text = text_of(learner.ctx.new_zeros(1, width))
-        return Predictor(lambda features: text, self.scale)
+        return Predictor(lambda features: text, self.scale, drawn)
 
     def _prompts(self, features: Tensor, n_samples: int, eps: Tensor | None) -> Prompts:
         """The same noise `(L, 1, ...)` for every image."""

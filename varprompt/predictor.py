@@ -21,11 +21,13 @@ class Predictor:
     Args:
         text: features -> text features `(L, K, C, E)`, K in {1, B}.
         scale: the temperature's inverse.
+        drawn: whether the samples are independent draws of one distribution.
     """
 
-    def __init__(self, text: Callable[[Tensor], Tensor], scale: float):
+    def __init__(self, text: Callable[[Tensor], Tensor], scale: float, drawn: bool = False):
         self._text = text
         self._scale = scale
+        self.drawn = drawn
 
     @torch.no_grad()
     def __call__(self, features: Tensor) -> Tensor:

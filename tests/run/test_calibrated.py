@@ -24,6 +24,8 @@ class Linear:
     def similarity(self, features):
         return 0.25
 
+    drawn = False
+
 
 def test_says_what_the_calibrator_makes_of_it_and_keeps_what_was_said():
     features = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))

@@ -36,6 +36,8 @@ class Colour:
     def similarity(self, features):
         return self.cosine
 
+    drawn = True
+
 
 class Count:
     """Figures of the simplest kind."""

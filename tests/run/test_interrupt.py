@@ -39,6 +39,19 @@ def test_handlers_come_back_after_an_error():
     assert {s: signal.getsignal(s) for s in before} == before
 
 
+@pytest.mark.parametrize("deferred", [False, True])
+def test_an_error_after_a_signal_is_one_line_and_ends_as_a_stop(deferred, capsys):
+    with pytest.raises(SystemExit) as caught, stop_on_signal() as stop:
+        stop.deferred = deferred
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+        finally:
+            raise OSError("a worker that has heard it, too")
+    assert caught.value.code == EXIT_RESUMABLE
+    assert capsys.readouterr().err == "error: a worker that has heard it, too\n"
+
+
 def test_other_threads_go_without():
     found = []
 

@@ -90,10 +90,11 @@ def test_monte_carlo_error_is_the_jackknifes():
 def test_of_very_many_images_and_classes_no_distribution_is_kept(monkeypatch):
     monkeypatch.setattr(results, "_MOST_KEPT", 31 * 4 - 1)
     log_prob, labels = batch(31, 4)
-    tally, bare = Tally(keep=31), Tally()
+    tally, bare = Tally(keep=True), Tally()
     for each in (tally, bare):
-        each.update(log_prob[None], labels)
-    assert tally.uncertainty() == {} and not tally._samples and not tally._parts
+        for part in zip(log_prob[None].split(8, 1), labels.split(8), strict=True):
+            each.update(*part)
+    assert tally.uncertainty() == {} and not tally.keep
     assert tally.summary(list("abcd")) == bare.summary(list("abcd"))
 
 
@@ -103,7 +104,7 @@ def test_all_figures_of_what_was_kept(most, monkeypatch):
     monkeypatch.setattr(results, "_MOST_KEPT", most or 31 * 4)
     parts = [batch(31, 4, seed) for seed in range(3)]
     samples, labels = torch.stack([log_prob for log_prob, _ in parts]), parts[0][1]
-    tally = Tally(keep=31)
+    tally = Tally(keep=True)
     for part in zip(samples.split(8, 1), labels.split(8), strict=True):
         tally.update(*part)
     assert torch.equal(tally.labels, labels) and len(tally.samples) == (3 if most else 1)
@@ -123,6 +124,20 @@ def test_all_figures_of_what_was_kept(most, monkeypatch):
     wrong = (log_prob.argmax(1) != labels)[order].double()
     sizes = [math.ceil(31 * step / 20) for step in range(1, 21)]
     assert curve["risk"] == pytest.approx([100 * wrong[:n].mean().item() for n in sizes])
+
+
+def test_components_that_are_no_draws_have_no_error_of_draws():
+    samples, labels = torch.stack([batch(31, 4, seed)[0] for seed in range(3)]), batch(31, 4)[1]
+    drawn, fixed = Tally(keep=True), Tally(keep=True, drawn=False)
+    for tally in (drawn, fixed):
+        tally.update(samples, labels)
+    found = [tally.summary(list("abcd")) | tally.uncertainty() for tally in (drawn, fixed)]
+    errors = [key for key in found[0]["uncertainty"] if key.endswith("_mc_error")]
+    assert errors and found[0].pop("accuracy_mc_error") > 0
+    assert found[1].pop("accuracy_mc_error") is None
+    for key in errors:
+        del found[0]["uncertainty"][key]
+    assert found[0] == found[1]
 
 
 def test_classes_without_images_are_left_out():

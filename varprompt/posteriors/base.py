@@ -82,6 +82,8 @@ class Posterior(nn.Module):
         conditional_options: values of `conditional` that the family can be built for.
         kl_is_exact: whether `kl` is a closed form; the one of this class is a Monte Carlo estimate.
         prior_is_normal: whether the prior is N(0, s^2 I), so that its mean can be moved.
+        draws_alike: whether samples are independent draws of one distribution, so that they tell
+            the Monte Carlo error of their mean.
         unread: fields of `PromptConfig` that the family does not read: whoever sets one is told.
     """
 
@@ -90,6 +92,7 @@ class Posterior(nn.Module):
     conditional_options: tuple[bool, ...] = (False, True)
     kl_is_exact: bool = False
     prior_is_normal: bool = True
+    draws_alike: bool = True
     unread: tuple[str, ...] = ("rank", "component")
 
     def __init__(

@@ -49,6 +49,7 @@ class MixturePosterior(Posterior):
 
     prior_is_normal = False
     kl_is_exact = True
+    draws_alike = False
     unread = ("rank", "ctx_init")
     anchors: Tensor
     live: Tensor

@@ -33,7 +33,8 @@ class Calibrated:
         self.predictor = predictor
         self.calibrator = calibrator
         self.labels = labels
-        self.before = Tally(keep=len(labels))
+        self.drawn = predictor.drawn
+        self.before = Tally(keep=True, drawn=predictor.drawn)
         self._n_seen = 0
 
     def samples(self, features: Tensor) -> Tensor:

@@ -22,7 +22,13 @@ _COLLAPSED = 0.999  # mean cosine between the texts of different classes
 
 
 class Predictor(Protocol):
-    """Classifies unit-norm image features `(B, E)`."""
+    """Classifies unit-norm image features `(B, E)`.
+
+    Attributes:
+        drawn: whether its samples are independent draws of one distribution.
+    """
+
+    drawn: bool
 
     def samples(self, features: Tensor) -> Tensor:
         """Log-probabilities `(L, B, C)` by each of the samples that are averaged."""
@@ -103,7 +109,7 @@ class Evaluator:
         self.metrics.reset()
         self.note(f"Evaluate on the *{split}* set")
         features, labels = self.features(loader)
-        tally = Tally() if tally is None else tally
+        tally = Tally(drawn=predictor.drawn) if tally is None else tally
         batches = (tensor.split(loader.batch_size or 1) for tensor in (features, labels))
         for batch in tqdm(list(zip(*batches, strict=True)), split, disable=None):
             images, truth = (tensor.to(self.device) for tensor in batch)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..console import EXIT_RESUMABLE
+from ..console import EXIT_RESUMABLE, reason_for, say
 
 INTERRUPTED = "interrupted: the same command goes on from the last state"
 _AGAIN = 0.05  # seconds until a lost exception is raised again
@@ -61,6 +61,10 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     Python drops exceptions that are raised in the hooks of a fork, in destructors and in some
     callbacks of libraries. A SystemExit that is lost there is raised again.
+
+    Once a signal has arrived, an error is told in one line and ends with the code for a stop, too:
+    most likely it comes of the signal, as with a worker that has heard it. If not, the same
+    command will meet it again.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -83,6 +87,11 @@ def stop_on_signal() -> Iterator[StopRequest]:
         signal.signal(number, request)
     try:
         yield request
+    except Exception as error:
+        if not request:
+            raise
+        say(f"error: {reason_for(error)}")
+        raise SystemExit(EXIT_RESUMABLE) from error
     finally:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)

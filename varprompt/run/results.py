@@ -49,13 +49,18 @@ class Tally:
     of the label; for `uncertainty` also the whole distribution.
 
     Args:
-        keep: how many images there will be, if `uncertainty` is wanted; 0 = it is not. The
-            distributions of all samples are kept if they take no more than 1 GB, else only that of
-            their average, and if that is more, none: see `too_many`.
+        keep: whether `uncertainty` is wanted. The distributions of all samples are kept as long as
+            they take no more than 1 GB, then only that of their average, and if that becomes more,
+            none: see `too_many`.
+        drawn: whether the samples are draws, so that there is an error over draws.
+
+    Attributes:
+        keep: whether distributions are still kept.
     """
 
-    def __init__(self, keep: int = 0) -> None:
+    def __init__(self, keep: bool = False, drawn: bool = True) -> None:
         self.keep = keep
+        self.drawn = drawn
         self._samples: list[Tensor] = []
         self._parts: list[Uncertainty] = []
         self._n_samples = 0
@@ -65,9 +70,9 @@ class Tally:
     def update(self, samples: Tensor, labels: Tensor) -> Tensor:
         """Add log-probabilities `(L, B, C)` and labels `(B,)`; returns their average `(B, C)`."""
         log_prob = average_samples(samples)
-        if self.keep and not too_many(self.keep, samples.shape[-1]):
-            self._keep(samples.detach().float().cpu(), log_prob.detach().float().cpu())
-        if len(samples) > 1:
+        if self.keep:
+            self._keep(samples.detach().float().cpu())
+        if len(samples) > 1 and self.drawn:
             prob = samples.exp()
             hits = (prob.sum(0) - prob).argmax(-1) == labels  # (L, B), each without one sample
             self._left_out.append(hits.cpu().double().sum(1))
@@ -76,14 +81,28 @@ class Tally:
         self._rows.append(torch.stack([labels, predicted, confidence.exp(), of_label], 1).cpu())
         return log_prob
 
-    def _keep(self, samples: Tensor, log_prob: Tensor) -> None:
-        self._n_samples, _, n_classes = samples.shape
-        whole = self._n_samples * self.keep * n_classes <= _MOST_KEPT
-        self._samples.append(samples if whole else log_prob[None])
-        if not whole and samples.isnan().any():  # the nll says so
-            self._parts.append(Uncertainty(*samples.new_full((3, samples.shape[1]), math.nan)))
-        elif not whole:
-            self._parts.append(decompose(samples))
+    def _keep(self, samples: Tensor) -> None:
+        self._n_samples = len(samples)
+        self._samples.append(samples)
+        if self._parts or self._too_many():
+            self._average()
+        if self._too_many():
+            self.keep = False
+            self._samples.clear()
+            self._parts.clear()
+
+    def _too_many(self) -> bool:
+        return sum(kept.numel() for kept in self._samples) > _MOST_KEPT
+
+    def _average(self) -> None:
+        """Of what has not been averaged yet keep the average, and the entropies of the samples."""
+        for place in range(len(self._parts), len(self._samples)):
+            samples = self._samples[place]
+            if samples.isnan().any():  # the nll says so
+                self._parts.append(Uncertainty(*samples.new_full((3, samples.shape[1]), math.nan)))
+            else:
+                self._parts.append(decompose(samples))
+            self._samples[place] = average_samples(samples)[None]
 
     @property
     def samples(self) -> Tensor:
@@ -110,8 +129,9 @@ class Tally:
         2017, arXiv 1706.04599): bin-weighted mean distance of confidence from accuracy.
         `accuracy_mc_error` is the standard error of the accuracy over draws of the samples, by the
         jackknife (Efron and Stein 1981): how far another TEST_SEED may be expected to take it. It
-        supposes independent draws; None without any. `ece_if_calibrated` is what a perfectly
-        calibrated classifier with these confidences would read as `ece`: on few images, far from 0.
+        supposes independent draws; None without any, as for the components of a mixture.
+        `ece_if_calibrated` is what a perfectly calibrated classifier with these confidences would
+        read as `ece`: on few images, far from 0.
         `per_class` also counts how often each class was predicted for the images of a class (by
         label: a row of the confusion matrix without its zeros); for `reliability` see there.
         """
@@ -151,6 +171,8 @@ class Tally:
             return {}
         samples, labels = self.samples, self.labels
         figures: dict[str, Any] = {**summary(samples, labels)}
+        if not self.drawn:
+            figures = {key: v for key, v in figures.items() if not key.endswith("_mc_error")}
         means = {name: value.mean().item() for name, value in vars(self.parts).items()}
         figures |= {"aleatoric": means["aleatoric"], "epistemic": means["epistemic"]}
         figures["n_samples"] = self._n_samples
