@@ -18,6 +18,7 @@ from varprompt.characters import printable
 from varprompt.checks import check_choice
 from varprompt.console import out, say
 from varprompt.errors import ConfigError, DataError
+from varprompt.settings.flags import Parser
 from varprompt.towers.download import download
 
 from .base import FewShotDataset
@@ -41,7 +42,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     Raises:
         ConfigError: a name that is none, or no folder.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m datasets.fetch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in NAMES:
             out(f"{name:16} {printable(_what(name))}")
         return 0
-    root = Path(args.root).expanduser()
+    root = Path(os.path.expanduser(args.root))
     complete = [fetch(name, root, args.keep) for name in dict.fromkeys(args.names)]
     return int(not all(complete))
 

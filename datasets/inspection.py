@@ -17,6 +17,7 @@ from varprompt.checks import check_choice
 from varprompt.console import out
 from varprompt.errors import DataError
 from varprompt.images.read import read_rgb
+from varprompt.settings.flags import Parser
 from varprompt.settings.nodes import extend_cfg
 from varprompt.settings.plugins import add_import_flag, load_plugins
 
@@ -136,7 +137,7 @@ def _problem(path: str) -> str:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Return the arguments; ``names`` are keys of KINDS."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m datasets.check",
         description=__doc__,
         epilog="Exit code: 0 if everything asked for is complete, 1 if not, 2 if the arguments are "

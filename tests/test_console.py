@@ -168,6 +168,37 @@ def test_redirections(tail, code, said, tool, tmp_path):
     assert (ended.returncode, ended.stderr.strip()) == (code, said)
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_whoever_ends_it_nothing_half_written_stays(number, code, tool, tmp_path):
+    (tmp_path / "out").mkdir()
+    name = tool(
+        f"import os\nfrom varprompt.files import write_atomic\n{MAIN}"
+        f"    write_atomic('out/x', lambda file: os.kill(os.getpid(), {int(number)}))"
+    )
+    ended = run(name, path=tmp_path, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_hangup_that_is_ignored_stays_ignored(tool, tmp_path):
+    """As nohup has it."""
+    name = tool(f"import os, signal\n{MAIN}    os.kill(os.getpid(), signal.SIGHUP)\n    return 7")
+    code = f"from varprompt.console import run_script; raise SystemExit(run_script({name!r}))"
+    ended = subprocess.run(
+        ["bash", "-c", 'trap "" HUP; "$0" -c "$1"', sys.executable, code], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 7
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tool, tmp_path):
+    """What libraries write to standard error would end up in it."""
+    name = tool(f"import os\n{MAIN}    return os.open('x', os.O_WRONLY | os.O_CREAT)")
+    assert run(name, "<&- >&- 2>&-", path=tmp_path, cwd=tmp_path).returncode > 2
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_error_that_cannot_be_said(tool, tmp_path):
     name = tool(f"{MAIN}    raise MemoryError")

@@ -2,7 +2,10 @@
 
 import os
 import stat
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
 from varprompt import files, safe_load
 from varprompt.errors import CheckpointError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 STATE = {"state_dict": {"ctx": torch.arange(6.0)}, "epoch": 3, "val_result": None, "name": "x"}
 
@@ -225,3 +230,16 @@ def test_a_list_that_holds_itself_is_read(tmp_path):
     files.write({"x": endless}, tmp_path / "model")
     found = files.read(tmp_path / "model")["x"]
     assert found[1] is found and torch.equal(found[0], torch.ones(2))
+
+
+def test_an_open_file_keeps_what_was_written_to_it(tmp_path):
+    """``--output /dev/stdout >> all.csv`` must not put another file in the place of all.csv."""
+    kept = tmp_path / "all.csv"
+    kept.write_text("before\n")
+    code = (
+        "from varprompt.files import write_atomic; print('said'); "
+        "write_atomic('/dev/stdout', lambda file: file.write(b'written\\n')); print('last')"
+    )
+    with open(kept, "a") as stream:
+        subprocess.run([sys.executable, "-c", code], stdout=stream, check=True, cwd=ROOT)
+    assert kept.read_text() == "before\nsaid\nwritten\nlast\n"

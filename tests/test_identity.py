@@ -20,7 +20,8 @@ from varprompt import files
 from varprompt.images import content
 from varprompt.run.evaluate import Evaluator
 from varprompt.run.interrupt import EXIT_RESUMABLE
-from varprompt.towers.load import load_clip
+from varprompt.towers.load import CLIP_SOURCES, load_clip
+from varprompt.towers.weights import load_file
 
 SHORT = {"OPTIM__MAX_EPOCH": 1}
 
@@ -497,3 +498,20 @@ def test_other_peoples_files_stay(root, tmp_path, capsys):
     notes.write_text("mine")
     assert run(command(root, tmp_path / "out", **SHORT), capsys)[0] == 0
     assert notes.read_text() == "mine" and folder.is_dir()
+
+
+def test_weights_replaced_where_the_name_of_the_clip_says(root, tmp_path, capsys, monkeypatch):
+    """As hf:FOLDER and open_clip:FOLDER do, which have no MODEL.BACKBONE.PATH."""
+    monkeypatch.setitem(
+        CLIP_SOURCES, "mine", lambda name, path, activation: load_file(name, "quick_gelu")
+    )
+    state, file = load_clip("embedded").state_dict(), tmp_path / "clip.pt"
+    torch.save(state, file)
+    arguments = command(root, tmp_path / "out", MODEL__BACKBONE__NAME=f"mine:{file}", **SHORT)
+    code, _, err = run(arguments, capsys)
+    assert code == 0, err
+    assert "Already done" in run(arguments, capsys)[1]
+    state["text_projection"] = state["text_projection"] * 1.01
+    torch.save(state, file)
+    code, _, err = run(arguments, capsys)
+    assert code == 2 and "another run" in err

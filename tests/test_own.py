@@ -85,3 +85,17 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     for words in (["none"], ["--own", str(tmp_path)], [str(tmp_path), "--seed", "-1"]):
         assert run_tool("varprompt.demo", [*words, "--output", str(tmp_path / "o")]) == 2
         assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_flags_may_stand_before_the_folder(photos, tmp_path, capsys):
+    """And ``--output=~/x``, whose ~ the shell leaves alone, is in the home folder."""
+    words = ["--output", str(tmp_path / "o"), "--seed", "3", str(photos)]
+    assert "seed is -1" in fails(capsys, *["-1" if w == "3" else w for w in words])
+    for flag in ("--output", "--prompts", "--backbone"):
+        assert demo_usage(capsys, str(photos), f"{flag}=").endswith("it is empty")
+
+
+def demo_usage(capsys, *words):
+    with pytest.raises(SystemExit, match="2"):
+        run_tool("varprompt.demo", list(words))
+    return capsys.readouterr().err.partition(" (--help")[0]

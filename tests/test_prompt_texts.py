@@ -75,6 +75,8 @@ def test_files(tmp_path):
         ("classes: {dog: ' '}", "classes without names: 1"),
         ("classes: {dog: 7}", "classes without names: 1"),
         ("a: b: c", "neither YAML nor JSON"),
+        ("classes:\n  dog: a\n  dog: b", "the key 'dog' is given 2 times"),
+        ("templates: &a ['{}']\nclasses: {dog: *a}", "aliases"),
         ("!!python/object/apply:os.getcwd []", "neither YAML nor JSON"),
     ],
 )

@@ -59,7 +59,7 @@ def identify(
     if cfg.TEST.CALIBRATION != "none":
         lists["calibration_images"] = data.val or data.train_x
     images = {part: _images(items, cfg.DATASET.ROOT, hasher) for part, items in lists.items()}
-    named = {"weights_file": cfg.MODEL.BACKBONE.PATH, "prompts": cfg.DATASET.PROMPTS}
+    named = {"weights_file": _weights_place(cfg.MODEL.BACKBONE), "prompts": cfg.DATASET.PROMPTS}
     if not checkpoint:
         named["init_weights"] = cfg.MODEL.INIT_WEIGHTS
     files = {part: _content_of(path, hasher) for part, path in named.items()}
@@ -97,9 +97,15 @@ def build_data_quietly(cfg: Any, seed: int) -> Any:
         return build_dataset(cfg)
 
 
+def _weights_place(backbone: Any) -> str:
+    """Where the weights lie, as PATH or NAME (hf:FOLDER) says; "" of those that a source gets."""
+    place = os.path.expanduser(backbone.NAME.partition(":")[2])
+    return backbone.PATH or (place if place and os.path.exists(place) else "")
+
+
 def _content_of(path: str, hasher: ContentHasher) -> str:
     """Digest of a file, or of all files in a folder; "" without a path."""
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if not path or not place.is_dir():
         return path and hasher.digest(place)
     within = sorted(p for p in place.rglob("*") if p.is_file())

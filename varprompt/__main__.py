@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out(__version__)
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1, 0.4)
+        near = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         say(f"error: there is no command {name!r}; choose from {', '.join(COMMANDS)}{hint}")
         return EXIT_BAD_INPUT

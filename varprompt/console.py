@@ -30,7 +30,7 @@ INTERRUPTED = 130
 DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
 _ERRORS = "varprompt.plain"
 
-_interrupted = False
+_interrupted = 0  # number of the signal that has asked this process to end
 _exit_code = 0  # of a process that a signal ends; 0 = that of a shell, 128 + the signal's number
 
 
@@ -46,7 +46,7 @@ def run_tool(module: str, argv: Sequence[str] | None = None) -> int:
     """The exit code of ``module.main(argv)``; an error is one line on standard error.
 
     0 and 1 are the tool's own; 1 is also what it ends with when nobody reads its output any more;
-    2: bad input; 130: Ctrl-C.
+    2: bad input; 130: Ctrl-C; 143: SIGTERM; 129: its terminal is gone.
     """
     from importlib import import_module
 
@@ -107,7 +107,7 @@ def say(line: str) -> None:
 def _explained(error: BaseException) -> int:
     if _interrupted or isinstance(error, KeyboardInterrupt):  # also what an import made of it
         say("interrupted")
-        return INTERRUPTED
+        return 128 + (_interrupted or signal.SIGINT)
     if isinstance(error, BrokenPipeError):
         return READER_GONE
     if os.environ.get(DEBUG) or not isinstance(error, Exception):
@@ -156,32 +156,45 @@ def need_packages() -> None:
 
 @contextmanager
 def _interruptions() -> Iterator[None]:
-    """Remember Ctrl-C: an import or a callback that it hits may turn it into something else."""
+    """Remember Ctrl-C: an import or a callback that it hits may turn it into something else.
+
+    SIGTERM and SIGHUP (a closed terminal) are Ctrl-C, too, so that nothing half written stays
+    behind; not if somebody has them ignored, as nohup does.
+    """
     global _interrupted
-    _interrupted, before, hook = False, signal.getsignal(signal.SIGINT), sys.unraisablehook
+    _interrupted, hook, before = 0, sys.unraisablehook, {}
     sys.unraisablehook = _unraisable
     with suppress(ValueError):
-        signal.signal(signal.SIGINT, _interrupt)
+        for number in (signal.SIGINT, *ends_politely()):
+            before[number] = signal.signal(number, _interrupt)
     try:
         yield
     finally:
         sys.unraisablehook = hook
         with suppress(ValueError, TypeError):
-            signal.signal(signal.SIGINT, signal.default_int_handler if before == _end else before)
+            for number, handler in before.items():
+                own = handler == _end and number == signal.SIGINT
+                signal.signal(number, signal.default_int_handler if own else handler)
+
+
+def ends_politely() -> list[signal.Signals]:
+    """The signals besides Ctrl-C that ask this process to end, of those that are not ignored."""
+    found = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]  # Windows has no HUP
+    return [n for n in found if n is not None and signal.getsignal(n) != signal.SIG_IGN]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _interrupted
     if _interrupted:  # impatient
-        _end()
-    _interrupted = True
+        _end(number)
+    _interrupted = number
     raise KeyboardInterrupt
 
 
 def _unraisable(args: Any) -> None:
     """Ctrl-C in a destructor or callback would be printed and forgotten."""
     if isinstance(args.exc_value, KeyboardInterrupt):
-        _end()
+        _end(_interrupted or signal.SIGINT)
     sys.__unraisablehook__(args)
 
 
@@ -194,6 +207,7 @@ def _end(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
 @contextmanager
 def _safe_streams() -> Iterator[None]:
     """Standard streams that are open and take every character, if escaped."""
+    open_standard_numbers()
     before = sys.stdout, sys.stderr
     codecs.register_error(_ERRORS, replaced)
     changed, opened = [], []
@@ -214,6 +228,18 @@ def _safe_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
         for stream in opened:
             stream.close()
+
+
+def open_standard_numbers() -> None:
+    """Open whatever of stdin, stdout and stderr is closed (``>&-``), leading nowhere.
+
+    The next file would get its number, and hold what libraries write to it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def let_go_of_broken_streams() -> None:

@@ -9,7 +9,6 @@ They look for OUT as FOLDER/prompt_learner/model.pth.tar-EPOCH.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from . import files
 from .errors import CheckpointError, brief
 from .layouts import CLASS_BUFFERS, name_here, name_there
+from .settings.flags import Parser
 from .settings.plugins import add_import_flag, load_plugins
 
 
@@ -144,9 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CheckpointError: it cannot be converted.
         OSError: the result cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        prog="varprompt convert", description=__doc__.partition("\n")[0]
-    )
+    parser = Parser(prog="varprompt convert", description=__doc__.partition("\n")[0])
     parser.add_argument("source", metavar="IN", help="a checkpoint of either layout")
     parser.add_argument("target", metavar="OUT", help="the file to write")
     parser.add_argument("--to", choices=("coop", "ours"), required=True)

@@ -28,6 +28,7 @@ from .checks import check_choice, check_range
 from .console import say
 from .errors import ConfigError, VarPromptError
 from .settings.configs import configs_folder
+from .settings.flags import Parser, given_path
 from .settings.recipes import ROOT
 from .settings.user_input import config_names
 
@@ -57,12 +58,13 @@ class RunFailed(VarPromptError):
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     base = ROOT if (ROOT / "train.py").is_file() else Path()
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument("--output", type=Path, default=base / "output" / "demo",
+    p = Parser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    p.add_argument("--output", type=given_path, default=base / "output" / "demo",
                    help="folder of the results; default: %(default)s")  # fmt: skip
-    p.add_argument("--data", type=Path, default=base / "data",
+    p.add_argument("--data", type=given_path, default=base / "data",
                    help="the data sets, made on first use; default: %(default)s")  # fmt: skip
     p.add_argument("--datasets", nargs="+", default=DATASETS, metavar="NAME",
                    help=f"of configs/datasets; default: {' '.join(DATASETS)}")  # fmt: skip
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError: the results cannot be written.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["--own"] or words and not words[0].startswith("-"):
+    if words[:1] == ["--own"] or _names_folder(words):
         from .own import main as own
 
         return own(words[words[0] == "--own" :])
@@ -112,6 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for failure in failures:
         say(f"failed: {failure}")
     return 1 if failures else 0
+
+
+def _names_folder(words: Sequence[str]) -> bool:
+    """Whether a folder of photos is meant: the first word, or one behind flags that is there."""
+    if not words or not words[0].startswith("-"):
+        return bool(words)
+    return any(map(os.path.exists, parser().parse_known_args(words)[1]))
 
 
 def check(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import stat
+import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,7 @@ from .errors import CheckpointError
 from .safe_load import load, load_state
 
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/(stdout|stderr|fd/\d+)")
 _TEMPORARY = re.compile(rf"\.(?P<name>.+)\.\w{{8}}{re.escape(_UNFINISHED)}")  # of mkstemp
 
 
@@ -48,7 +50,8 @@ def write_atomic(
     if _is_special(path):
         content = io.BytesIO()
         save(content)
-        path.write_bytes(content.getbuffer())
+        with _opened(path) as target:
+            target.write(content.getbuffer())
         return
     if path.is_symlink():
         path = Path(os.path.realpath(path))
@@ -84,12 +87,28 @@ def unwritable(path: str | os.PathLike) -> str:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether something is there, or a link to something, that is neither file nor folder."""
+    """Whether something is there, or a link to something, that is neither file nor folder.
+
+    So is an open file of this process, whatever it is of: what was written to it must stay.
+    """
+    if _DESCRIPTOR.fullmatch(str(path)):
+        return True
     try:
         mode = path.stat().st_mode
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A pipe or device to write to; an open file where it stands, behind what was printed."""
+    found = _DESCRIPTOR.fullmatch(str(path))
+    if not found:
+        return open(path, "wb")
+    if sys.stdout:
+        sys.stdout.flush()
+    number = {"stdout": 1, "stderr": 2}.get(found[1]) or int(found[1].rpartition("/")[2])
+    return os.fdopen(os.dup(number), "wb")
 
 
 def _temporary_beside(path: Path) -> tuple[int, str]:

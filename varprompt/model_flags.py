@@ -62,5 +62,5 @@ def read_class_list(path: str) -> list[str]:
 
 def class_lines(text: str) -> list[str]:
     """The names in a text, one a line; empty lines and those that begin with # are none."""
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.split("\n")]
     return [line for line in lines if line and not line.startswith("#")]

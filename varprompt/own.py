@@ -16,6 +16,7 @@ import argparse
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from .files import unwritable, write_atomic
 from .images.stream import stream_images
 from .predict.judge import RISK, Judge
 from .predict.sheet import THUMBNAIL, Sheet
-from .settings.flags import Parser, given
+from .settings.flags import Parser, given, given_path
 from .uncertainty import risk_threshold, summary
 
 _TESTED = 0.3
@@ -47,11 +48,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     new.add_argument("folder", metavar="FOLDER", type=given, help="folder of class folders")
-    new.add_argument("--output", type=Path, default=Path("output/own"), metavar="FOLDER",
+    new.add_argument("--output", type=given_path, default=Path("output/own"), metavar="FOLDER",
                      help="where everything is written; default: %(default)s")  # fmt: skip
-    new.add_argument("--backbone", default="embedded", help="name of a CLIP (embedded)")
+    new.add_argument("--backbone", default="embedded", type=given, help="name of a CLIP (embedded)")
     new.add_argument("--backbone-path", default="", metavar="FILE", help="a weight file of it")
-    new.add_argument("--prompts", metavar="FILE", help="synonyms and templates of the classes")
+    new.add_argument(
+        "--prompts", metavar="FILE", type=given, help="synonyms and templates of the classes"
+    )
     new.add_argument("--balanced", action="store_true",
                      help="show every class as often, however many images it has")  # fmt: skip
     new.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
@@ -142,7 +145,7 @@ def _check_output(args: argparse.Namespace) -> None:
     Raises:
         ConfigError: --output is among the class folders, or cannot be a folder.
     """
-    output, folder = args.output.resolve(), Path(args.folder).expanduser().resolve()
+    output, folder = args.output.resolve(), Path(os.path.expanduser(args.folder)).resolve()
     if folder == output or (folder.is_dir() and folder in output.parents):
         raise ConfigError(
             f"--output {args.output} lies in {args.folder}, where it would be a class: give a "

@@ -25,11 +25,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor
 
 from .checks import Problems
 from .errors import DataError, brief, pass_on_memory
+from .safe_load import parse_yaml
 
 _LARGEST = 1 << 22  # bytes of a file
 
@@ -69,12 +69,12 @@ def read_prompts(path: str | os.PathLike) -> PromptTexts:
     Raises:
         DataError: it cannot be read, or is not of the form above; everything wrong is named.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{path} has more than {_LARGEST >> 20} MB: is it the right file?")
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix.lower() == ".json" else parse_yaml(text)
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: not a readable text file ({error})") from error
     except DataError:

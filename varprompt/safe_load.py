@@ -2,6 +2,7 @@
 
 CoOp's files hold, besides tensors, a pickled scheduler with its optimizer. Nothing of it is
 needed, so its classes (all of ``torch.optim``) are read as inert placeholders and then dropped.
+YAML of others is read without what could surprise.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import os
 import pickle
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
+
+import yaml
 
 from .errors import CheckpointError, disk_failed, pass_on_memory
 
@@ -164,3 +168,29 @@ def check_unpacked_size(archive: zipfile.ZipFile) -> None:
     packed = archive.fp.seek(0, io.SEEK_END) if archive.fp else 0
     if unpacked > 2 * packed + _CODE_SIZE:
         raise ValueError(f"its {packed:,} bytes would unpack to {unpacked:,}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Any part of the file but an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping with each of its keys once."""
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name, count in Counter(key.value for key in keys).items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name!r} is given {count} times", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says; PyYAML's errors pass."""
+    return yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one

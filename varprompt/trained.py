@@ -53,7 +53,7 @@ def load_classifier(
         CheckpointError: there is no such thing, it is damaged, or the CLIP is another one.
         ConfigError: the run's configuration or the device cannot be used here.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if is_classifier(folder / FOLDER):
         folder /= FOLDER
     if is_classifier(folder):

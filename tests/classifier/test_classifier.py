@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -266,3 +267,82 @@ def test_scikit_learns_habits():
     copy = clone(fitted())
     assert not hasattr(copy, "classes_") and copy.get_params() == fitted().get_params()
     assert plain.fit(*pictures(9)) is plain and plain.get_params() == new().get_params()
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["sun", None, "moon"], r"hold \[None\]"), ([0, 1.5, float("nan")], r"hold \[nan\]"),
+        (["sun", 1, 2], "hold words and numbers"), (np.array(["sun", 1, 2], object), "words and"),
+        ([b"sun", b"moon", b"sun"], "give words"), ([1j, 0, 1], "finite numbers"),
+        (np.array(["2020-01-01", "2021-01-01", "2020-01-01"], "datetime64[D]"), "give words"),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_be_sorted_or_written(labels, said):
+    with pytest.raises(DataError, match=f"labels of images .*{said}"):
+        new().fit(pictures(3)[0], labels)
+
+
+@pytest.mark.parametrize(
+    "validation", [pictures(2)[0], (pictures(2)[0],), (*pictures(2), None), True]
+)
+def test_validation_is_a_pair_or_a_folder(validation):
+    with pytest.raises(DataError, match="give a folder, or \\(images, labels\\)"):
+        new().fit(*pictures(9), validation=validation)
+
+
+def test_parameters_of_other_kinds(tmp_path):
+    """Numbers of NumPy's and paths are what they say; a classifier with them can be saved."""
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("templates: ['{}']")
+    given = {"seed": np.int64(3), "epochs": np.int32(2), "learning_rate": np.float32(14)}
+    clf = new(**given, prompts=prompts, device=torch.device("cpu")).fit(*pictures(12))
+    clf.save(tmp_path / "saved")
+    again = PromptClassifier.load(tmp_path / "saved", device="cpu")
+    images, _ = pictures(5, seed=1)
+    assert np.array_equal(again.predict_proba(images), clf.predict_proba(images))
+    with pytest.raises(ConfigError) as caught:
+        new(balanced="yes").set_params(backbone=None, backbone_path=5).fit(*pictures(9))
+    assert all(
+        f"{name} is" in str(caught.value) for name in ("balanced", "backbone", "backbone_path")
+    )
+    with pytest.raises(DataError, match="class_names are 'ab'"):
+        new().fit(pictures(4)[0], [0, 1, 0, 1], class_names="ab")  # letters are no names
+    with pytest.raises(DataError, match="the folder of images is ''"):
+        new().fit("")
+
+
+def test_of_no_image_nothing_is_said():
+    clf, nothing = fitted(), pictures(2)[0][:0]
+    for images in ([], nothing):
+        assert clf.predict_proba(images).shape == (0, 3) and clf.predict(images).shape == (0,)
+        assert all(term.shape == (0,) for term in clf.uncertainty(images))
+
+
+def test_it_is_pickled_whatever_it_was_used_for():
+    images, _ = pictures(4, seed=1)
+    wanted = fitted().predict_proba(images)
+    again = pickle.loads(pickle.dumps(fitted()))
+    assert np.array_equal(again.predict_proba(images), wanted)
+
+
+def test_it_learns_where_gradients_are_off_and_leaves_generators_alone():
+    images, labels = pictures(12)
+    wanted = new().fit(images, labels).predict_proba(images)
+    torch.manual_seed(5)
+    first = torch.rand(1)
+    torch.manual_seed(5)
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            assert np.array_equal(new().fit(images, labels).predict_proba(images), wanted)
+    assert torch.rand(1) == first
+
+
+def test_names_that_are_no_text_and_folders_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    other = fitted().with_classes(["sun", "\udcff"])
+    other.save("~/pets")
+    assert PromptClassifier.load("~/pets", device="cpu").class_names_ == other.class_names_
+    assert (tmp_path / "pets").is_dir()
+    with pytest.raises(CheckpointError, match="~nobody-of-this-name/x does not exist"):
+        load_classifier("~nobody-of-this-name/x")

@@ -1,5 +1,6 @@
 """The command that says what is there and what is missing."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import layouts
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
-from datasets import COOP_DATASETS
+from datasets import COOP_DATASETS, inspection
 from datasets.check import main
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,7 @@ def test_data_that_is_no_folder(tmp_path, capsys):
         out, err = capsys.readouterr()
         assert not out and f"error: {tmp_path / name} {problem}; give the folder" in err
         usage, _, error = err.partition("python -m datasets.check: ")
-        assert usage.startswith("usage: ") and len(error.splitlines()) == 1
+        assert len(err.splitlines()) == 1
 
 
 def test_only_what_was_asked_for_counts(tmp_path, as_published, capsys):
@@ -148,7 +149,9 @@ def test_missing_images_are_listed(tmp_path, as_published, capsys):
     assert "images that do not exist: 1" in out and "'River/River_3.jpg'" in out
 
 
-def test_images_are_decoded_on_request(tmp_path, as_published, capsys):
+def test_images_are_decoded_on_request(tmp_path, as_published, capsys, monkeypatch):
+    shown = functools.partial(inspection.tqdm, disable=False)  # also with TQDM_DISABLE
+    monkeypatch.setattr(inspection, "tqdm", shown)
     top = as_published("SUN397", tmp_path)
     broken = top / "SUN397" / "a" / "abbey"
     for name in ("sun_testing_01_4.jpg", "sun_training_01_2.jpg"):
@@ -198,7 +201,7 @@ def test_unknown_names_are_refused(name, message, tmp_path, capsys):
 def test_without_arguments_only_data_is_missed(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert capsys.readouterr().err.endswith("required: data\n")
+    assert "required: data (--help" in capsys.readouterr().err
 
 
 def test_help(capsys):

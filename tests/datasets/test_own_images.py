@@ -128,3 +128,24 @@ def test_bad_lists(name, lines, message, top, make_cfg):
 def test_a_list_that_is_not_there(top, make_cfg):
     with pytest.raises(DataError, match=r"all\.csv does not exist"):
         load(top / "all.csv", make_cfg)
+
+
+def test_lines_end_where_the_line_ends(top, make_cfg):
+    """Not at every character that Unicode counts as a break, as text from web pages has."""
+    odd = top / "cat" / "x\u2028y.jpg"
+    next(top.glob("cat/*.jpg")).rename(odd)
+    listed = [(f"{p.parent.name}/{p.name}", p.parent.name) for p in sorted(top.glob("*/*.jpg"))]
+    for name, lines in (
+        ("a.jsonl", [json.dumps({"path": p, "label": c}, ensure_ascii=False) for p, c in listed]),
+        ("a.csv", ["path,label", *(f'"{path}",{label}' for path, label in listed)]),
+    ):
+        (top / name).write_text("\n".join(lines), encoding="utf-8")
+        data = load(top / name, make_cfg)
+        assert str(odd) in {item.impath for part in parts(data) for item in part}
+
+
+def test_folders_that_are_called_alike_are_one_class_and_said(top, make_cfg, capsys):
+    names = sorted(p.name for p in top.iterdir() if p.is_dir())[:2]
+    (top / "classnames.txt").write_text("".join(f"{name} pet\n" for name in names))
+    assert "pet" in load(top, make_cfg).classnames
+    assert f"The folders {', '.join(names)} are one class" in capsys.readouterr().out

@@ -62,6 +62,7 @@ def test_photos_are_turned_upright(tmp_path):
     [
         np.zeros((4, 5), np.uint8), np.zeros((2, 3, 8, 8), np.uint8), PIXELS.astype(float),
         torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), 7, b"x.png", None, {1: 2}.get,
+        torch.zeros(2, 3, 0, 5), {"a.png": 1}, {"a.png"},
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused(bad):
@@ -96,3 +97,21 @@ def test_photos_of_phones(suffix, tmp_path):
 def test_what_cannot_be_read_without_a_package_is_counted_with_advice():
     assert summary(Counter({".heic": 2})).endswith("pillow-heif is installed: varprompt[heic])")
     assert "pillow-heif" not in summary(Counter({".txt": 2}))
+
+
+def test_opened_files_that_decoders_stumble_over(tmp_path, monkeypatch):
+    """They raise anything: SyntaxError of a broken PNG, EOFError, errors of struct."""
+    Image.fromarray(PIXELS[0]).save(tmp_path / "x.png")
+
+    def stumble(self):
+        raise SyntaxError("broken PNG file")
+
+    with Image.open(tmp_path / "x.png") as opened:
+        monkeypatch.setattr(type(opened), "load", stumble)
+        with pytest.raises(DataError, match=r"cannot be read \(SyntaxError: broken PNG file\)"):
+            as_rgb(opened)
+
+
+def test_a_shape_that_cannot_be_transformed_is_named():
+    with pytest.raises(DataError, match="image number 1: an image of 0 x 5 pixels cannot be"):
+        tensors([Image.fromarray(PIXELS[0]), Image.new("RGB", (0, 5))])

@@ -70,6 +70,7 @@ BAD = [
     (["INPUT.PIXEL_MEAN", "[1e999, 0, 0]"], "INPUT.PIXEL_MEAN is '[1e999, 0, 0]'; a list"),
     (["INPUT.SIZE", "32"], "INPUT.SIZE is '32'; a list is expected"),
     (["TRAINER.NAME", ["VPT"]], r"TRAINER.NAME is ['VPT']; a text is expected"),
+    (["trainer.vpt.l", 3], "did you mean TRAINER.VPT.L?"),
     (["TRAINER.VPT.L"], "'TRAINER.VPT.L' has no value"),
     (["TRAINER.VPT.L", "3", "--seed", "1"], "--seed stand(s) behind the first KEY VALUE pair"),
     (["TRAINER.VPT.L", "--seed", "1"], "--seed stand(s) behind the first KEY VALUE pair (TRAINER"),

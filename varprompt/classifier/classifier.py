@@ -114,6 +114,8 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.progress = progress
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def fit(
         self,
         images: Any,
@@ -147,10 +149,10 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
             rms, device_of(self.device), precision=self.precision, ctx_init=self.context,
             templates=tuple(self.templates or ()), component=self.component, merge=self.merge,
             posterior=self.posterior, n_samples=self.n_samples,
-            n_samples_test=self.n_samples_test, test_seed=self.seed,
+            n_samples_test=self.n_samples_test, test_seed=int(self.seed),
         )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+            torch.default_generator.manual_seed(int(self.seed))
             model = PromptedCLIP(clip, names, config, texts=texts)
         learned = Learned(model, classes, names, Pixels.of(clip), texts=texts)
         return self._become(self._learn(learned, rms, train, torch.from_numpy(targets), held))
@@ -271,7 +273,9 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         return self._become(learned(self._clip()))
 
     def _clip(self) -> Any:
-        return load_clip(self.backbone, self.backbone_path, device_of(self.device), self.activation)
+        with torch.random.fork_rng(devices=[]):  # building it draws numbers
+            device, path = device_of(self.device), os.fspath(self.backbone_path)
+            return load_clip(self.backbone, path, device, self.activation)
 
     def _become(self, learned: Learned) -> PromptClassifier:
         """Take over what was learned."""

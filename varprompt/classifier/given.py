@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,26 @@ def labelled(images: Any, labels: Any, what: str = "images") -> Labelled:
             f"{what} number {len(images)}, their labels have the shape {values.shape}: give one "
             "label for each image"
         )
+    _check_labels(labels, values, what)
     return Labelled(images, values)
+
+
+def _check_labels(given: Any, values: np.ndarray, what: str) -> None:
+    """Labels are words or finite numbers: others cannot be sorted, or be written to a file.
+
+    Raises:
+        DataError: there are others, or words among numbers, which NumPy would make words of.
+    """
+    each = given if isinstance(given, list | tuple) else values.tolist()
+    wrong = [
+        label for label in values.tolist()
+        if not isinstance(label, str | int | float)
+        or isinstance(label, float) and not math.isfinite(label)
+    ]  # fmt: skip
+    mixed = len({isinstance(label, str) for label in each}) > 1
+    if wrong or mixed:
+        which = brief(wrong) if wrong else "words and numbers"
+        raise DataError(f"labels of {what} hold {which}; give words, or finite numbers")
 
 
 def given_to_fit(
@@ -78,6 +98,9 @@ def given_to_fit(
     if isinstance(validation, str | os.PathLike):
         held, _ = from_folder(validation, note)
     elif validation is not None:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            what = brief(validation)
+            raise DataError(f"validation is {what}; give a folder, or (images, labels)")
         theirs, of_these = validation
         held = labelled(theirs, of_these, "validation images")
     return train, held
@@ -110,7 +133,9 @@ def divided(folder: str | os.PathLike, note: Callable[[str], None]) -> dict[str,
     Raises:
         DataError: it is no folder of class folders or of parts with those, and no list.
     """
-    top = Path(folder).expanduser()
+    top = Path(os.path.expanduser(folder))
+    if not os.fspath(folder):
+        raise DataError("the folder of images is '': give one")
     if is_list(top):
         return _listed(top)
     if not top.is_dir():
@@ -153,7 +178,8 @@ def names_of(labels: np.ndarray, names: Mapping[Any, str] | Sequence[str] | None
         missing = [label for label in labels.tolist() if label not in names]
         found = [names[label] for label in labels.tolist() if label in names]
     else:
-        found, missing = list(names), []
+        listed = isinstance(names, Sequence | np.ndarray) and not isinstance(names, str | bytes)
+        found, missing = list(names) if listed else [], []  # a set has no order
     if missing or len(found) != len(labels) or not all(isinstance(n, str) for n in found):
         lacks = f" (missing: {brief(missing)})" if missing else ""
         raise DataError(

@@ -96,6 +96,11 @@ class Learned:
     texts: PromptTexts | None = None
     without: str = _WITHOUT
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: without what is made again when it is asked for."""
+        made = ("predictor", "transform")
+        return {key: value for key, value in self.__dict__.items() if key not in made}
+
     @property
     def device(self) -> torch.device:
         """Where images are encoded."""
@@ -148,6 +153,8 @@ class Learned:
         Raises:
             VarPromptError: probabilities that are no numbers.
         """
+        if not len(features):
+            return Prediction.none(len(self.names))
         parts = [self.samples(part) for part in features.split(_CLASSIFIED_TOGETHER)]
         if any(part.isnan().any() for part in parts):
             raise VarPromptError(

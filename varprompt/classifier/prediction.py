@@ -48,6 +48,12 @@ class Prediction:
         prob = average_samples(log_prob).exp()  # (N, C)
         return Prediction(prob.cpu().numpy(), Uncertainty(*terms))
 
+    @staticmethod
+    def none(n_classes: int) -> Prediction:
+        """Of no image at all."""
+        nothing = np.zeros(0)
+        return Prediction(np.zeros((0, n_classes)), Uncertainty(nothing, nothing, nothing))
+
 
 def join(parts: list[Prediction]) -> Prediction:
     """Predictions of parts of the images as one."""

@@ -11,6 +11,7 @@ there they are noise of 0.05, a prior of 0.2 and a rate of 0.06.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import check_range
+from ..checks import check_choice, check_range
 from ..config import PromptConfig
-from ..errors import ConfigError, VarPromptError
+from ..errors import ConfigError, VarPromptError, brief
 from ..images.loaders import EpochBatches, derive_seed
 from ..model import PromptedCLIP
 from ..objective import objective
@@ -75,6 +76,10 @@ def check(parameters: Mapping[str, Any]) -> None:
     for name, (least, most, whole) in _RANGES.items():
         if name != "epochs" or parameters[name] is not None:
             check_range(parameters[name], least, most, name, problems, whole=whole)
+    for name in ("backbone", "backbone_path", "activation"):
+        if not isinstance(parameters[name], str | os.PathLike):
+            problems.append(f"{name} is {brief(parameters[name])}; give a text")
+    check_choice(parameters["balanced"], (False, True), "balanced", problems)
     if problems:
         raise ConfigError(problems)
 

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, brief
 from ..files import write_atomic
 from ..run.results import provenance
 
@@ -34,7 +36,7 @@ def write_classifier(
         tensors: what was learned, by name.
         description: everything else, as JSON takes it.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     data = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
     name = TENSORS.format(digest[:16])
@@ -42,12 +44,26 @@ def write_classifier(
         "format": FORMAT, "what": WHAT, **description,
         "tensors": {"file": name, "sha256": digest}, **provenance(),
     }  # fmt: skip
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=_plain)
     write_atomic(folder / name, lambda file: file.write(data))
-    write_atomic(folder / DESCRIPTION, lambda file: file.write(text.encode()))
+    said = text.encode(errors="backslashreplace")  # of labels that are no text: \udcff
+    write_atomic(folder / DESCRIPTION, lambda file: file.write(said))
     for other in folder.glob(TENSORS.format("?" * 16)):  # of the one that was here
         if other.name != name:
             other.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """A parameter that JSON does not know, such as a path or a number of NumPy's, as it says it.
+
+    Raises:
+        TypeError: it can be said in no way.
+    """
+    if isinstance(value, os.PathLike | torch.device):
+        return str(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{brief(value)} cannot be written as JSON")
 
 
 def is_classifier(folder: str | os.PathLike) -> bool:
@@ -62,7 +78,7 @@ def read_classifier(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict[
         CheckpointError: there is none, or it is damaged.
         OSError: it cannot be read now.
     """
-    path = Path(folder).expanduser() / DESCRIPTION
+    path = Path(os.path.expanduser(folder)) / DESCRIPTION
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no saved classifier: there is no {path}")
     try:

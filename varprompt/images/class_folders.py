@@ -51,6 +51,10 @@ def labelled_images(folder: str | os.PathLike, note: Callable[[str], None]) -> L
             )
         paths += found
         labels += [names[name]] * len(found)
+    for name, count in Counter(names.values()).items():
+        if count > 1:
+            both = ", ".join(folder for folder in folders if names[folder] == name)
+            note(f"The folders {both} are one class, as {NAMES_FILE} calls each of them {name}")
     beside(top, "", ignored, taken=folders)
     if not folders:
         raise DataError(f"{top} has no class folders: put the images of each class into a folder")
@@ -116,7 +120,7 @@ def _read_names_file(top: str, folders: Sequence[str]) -> dict[str, str]:
         return {}
     try:
         with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable text file ({error})") from error
     names: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode
 
-from ..errors import DataError, brief
+from ..errors import DataError, brief, pass_on_memory
 from .read import in_rgb, read_rgb
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
@@ -54,7 +54,8 @@ def check_images(images: Any) -> Sequence[Any]:
     if isinstance(images, np.ndarray | Tensor) and images.ndim != 1:  # one axis: of paths
         _check_block(images)
         return cast(Sequence[Any], images)
-    if isinstance(images, bytes) or not (isinstance(images, Sized) and hasattr(images, "__iter__")):
+    listed = isinstance(images, Sized) and hasattr(images, "__iter__")
+    if isinstance(images, bytes | Mapping | Set) or not listed:
         raise DataError(f"images are {brief(images)}; {_FORMS}")
     return images if isinstance(images, Sequence) else list(cast(Iterable[Any], images))
 
@@ -63,7 +64,8 @@ def _check_block(images: np.ndarray | Tensor) -> None:
     is_tensor = isinstance(images, Tensor)
     channels = 1 if is_tensor else -1
     kinds = (torch.uint8, torch.float16, torch.float32, torch.float64) if is_tensor else (np.uint8,)
-    if images.ndim != 4 or images.shape[channels] != 3 or images.dtype not in kinds:
+    shape = images.shape
+    if images.ndim != 4 or shape[channels] != 3 or 0 in shape[1:] or images.dtype not in kinds:
         what = "a tensor" if is_tensor else "an array"
         raise DataError(f"images are {what} {tuple(images.shape)} of {images.dtype}; {_FORMS}")
 
@@ -83,8 +85,9 @@ def as_rgb(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         try:
             return in_rgb(image, upright=True)
-        except (ValueError, OSError) as error:  # an opened file may be cut short
-            raise DataError(f"an image cannot be read ({error})") from error
+        except Exception as error:  # of an opened file decoders raise anything
+            pass_on_memory(error, "reading an image")
+            raise DataError(f"an image cannot be read ({type(error).__name__}: {error})") from error
     if not isinstance(image, np.ndarray | Tensor):
         raise DataError(f"an image is {brief(image)}; {_FORMS}")
     _check_block(image[None])
@@ -119,6 +122,16 @@ class GivenImages(Dataset):
         """One image.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or has a shape that cannot be transformed.
         """
-        return {"img": self.transform(as_rgb(self.images[index]))}
+        given = self.images[index]
+        image = as_rgb(given)
+        try:
+            return {"img": self.transform(image)}
+        except Exception as error:  # a side of 0, or 1 x 40000
+            pass_on_memory(error, "transforming an image")
+            name = given if isinstance(given, str | os.PathLike) else f"image number {index}"
+            raise DataError(
+                f"{name}: an image of {image.width} x {image.height} pixels cannot be transformed "
+                f"({type(error).__name__}: {error})"
+            ) from error

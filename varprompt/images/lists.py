@@ -8,6 +8,7 @@ of JSON lines is an object with the same keys. Paths are relative to the folder 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -71,7 +72,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix.lower() in (".csv", ".tsv"):
         yield from _csv_rows(text, path)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -85,7 +86,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     head = text.partition("\n")[0]
-    reader = csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
     try:
         names = [name.strip().lower() for name in next(reader, [])]
         if not {"path", "label"} <= set(names):

@@ -36,13 +36,16 @@ def n_cpus() -> int:
 def set_up_worker(worker: int) -> None:
     """Set up a data loader's worker: the process that it works for decides what a signal means.
 
-    Ctrl-C reaches workers, too, and so does the SIGTERM of a batch system. A worker that is
-    terminated goes on for a while, so that the step can be finished and its state be saved.
+    Ctrl-C and the end of a terminal reach workers, too, and so does the SIGTERM of a batch system.
+    A worker that is terminated goes on for a while, so that the step can be finished and its state
+    be saved.
 
     A worker hands its tensors over in a thread of its own. If the process that it works for is
     killed at that moment, the connection is torn; that is nobody's error, and nothing is printed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows, where nothing sends SIGTERM either
         signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
     report = sys.excepthook

@@ -25,6 +25,7 @@ from pathlib import Path
 from ..characters import only_ascii, printable
 from ..console import out, say
 from ..errors import ConfigError
+from ..settings.flags import Parser, given_path
 from .latex import to_latex
 from .render import to_csv, to_markdown, to_text
 from .runs import Found, find_runs
@@ -36,17 +37,17 @@ NAMES = ("base2new", "cross_dataset", "domain", "fewshot")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    new = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    new = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     new.add_argument("directory", help="OUTPUT of the scripts, or a folder in it")
     new.add_argument(
         "--format", choices=["text", "markdown", "csv", "latex"], default="text",
         help="on the screen",
     )  # fmt: skip
-    new.add_argument("--write", metavar="FOLDER", help="write all formats and the figures there")
     new.add_argument(
-        "--html", metavar="FILE", type=Path,
+        "--write", metavar="FOLDER", type=given_path, help="write all formats and the figures there"
+    )
+    new.add_argument(
+        "--html", metavar="FILE", type=given_path,
         help="write one page that needs no network: tables that sort, figures, accuracy by class, "
         "reliability, confusions, what is missing, links to the runs",
     )  # fmt: skip
@@ -120,7 +121,7 @@ def write(args: argparse.Namespace, tables: list[Table], found: Found) -> None:
         from .figures import write_figures
         from .score_figures import write_score_figures
 
-        folder = Path(args.write)
+        folder = args.write
         written += write_all(tables, folder, found, args.longtable)
         written += write_figures(tables, folder)
         written += write_score_figures(found.runs, tables, folder)

@@ -22,6 +22,7 @@ import numpy as np
 from ..characters import printable
 from ..console import out, say
 from ..errors import ConfigError
+from ..settings.flags import Parser
 from .logs import TEST_BEGINS, TRAINING_ENDS, Reading, logs_of, result_in
 from .record import RESULTS, NotARecord, Record, read_record
 from .settle import odd_ones_out
@@ -149,9 +150,7 @@ def nothing_found(experiment: Experiment) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    new = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    new = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     new.add_argument("directory", help="folder that holds one folder for every seed")
     new.add_argument("--ci95", action="store_true", help="95%% interval instead of the deviation")
     new.add_argument("--test-log", action="store_true", help="logs of evaluations without training")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..console import EXIT_RESUMABLE, reason_for, say
+from ..console import EXIT_RESUMABLE, ends_politely, reason_for, say
 
 INTERRUPTED = "interrupted: the same command goes on from the last state"
 _AGAIN = 0.05  # seconds until a lost exception is raised again
@@ -57,7 +57,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Let a `StopRequest` handle SIGINT and SIGTERM.
+    """Let a `StopRequest` handle SIGINT, SIGTERM and, of a terminal that is gone, SIGHUP.
 
     Python drops exceptions that are raised in the hooks of a fork, in destructors and in some
     callbacks of libraries. A SystemExit that is lost there is raised again.
@@ -70,7 +70,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request  # only the main thread may set handlers
         return
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, *ends_politely()]
     if hasattr(signal, "SIGALRM"):
         numbers.append(signal.SIGALRM)
     previous = {number: signal.getsignal(number) for number in numbers}

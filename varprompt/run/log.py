@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from ..console import let_go_of_broken_streams
+from ..console import let_go_of_broken_streams, open_standard_numbers
 
 
 class SafeStream:
@@ -113,16 +113,8 @@ def _say(console: TextIO, text: str) -> None:
 
 
 def open_standard_streams() -> None:
-    """Give a process whose stdout or stderr is closed (``>&-``) one that leads nowhere.
-
-    Otherwise printing would fail, and the next file that is opened would get the number of the
-    closed stream: what libraries write to it would end up in a checkpoint.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    """Give a process whose stdout or stderr is closed (``>&-``) one that leads nowhere."""
+    open_standard_numbers()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             stream = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")

@@ -85,6 +85,8 @@ def setup_cfg(args: argparse.Namespace) -> Any:
     ):  # fmt: skip
         if source:
             _collect(problems, merge, cfg, source)
+    for key in ("OUTPUT_DIR", "RESUME"):
+        cfg[key] = os.path.expanduser(cfg[key])  # of a file, or of --output-dir=~/x
     if not cfg.OUTPUT_DIR:
         problems.append("OUTPUT_DIR is empty; give --output-dir FOLDER")
     if problems:

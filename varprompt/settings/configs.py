@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from os import PathLike
+import os
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -23,7 +23,7 @@ def configs_folder() -> Path:
     raise ConfigError(f"the folder configs is missing from {_PACKAGE}: install varprompt again")
 
 
-def find_config(path: str | PathLike[str]) -> Path:
+def find_config(path: str | os.PathLike[str]) -> Path:
     """A configuration file wherever it lies.
 
     A relative path that leads nowhere from the working directory counts from `configs_folder`,
@@ -33,7 +33,7 @@ def find_config(path: str | PathLike[str]) -> Path:
     Raises:
         ConfigError: there is no such file; the nearest is named.
     """
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     places = [given]
     if not given.is_absolute():
         parts = given.parts[given.parts.index("configs") + 1 :] if "configs" in given.parts else ()

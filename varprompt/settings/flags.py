@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -33,6 +35,15 @@ def given(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("it is empty")
     return text
+
+
+def given_path(text: str) -> Path:
+    """The path that a flag was given; the shell leaves the ~ of ``--output=~/x`` alone.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, which would be the working directory.
+    """
+    return Path(os.path.expanduser(given(text)))
 
 
 def given_among_others(text: str) -> str:

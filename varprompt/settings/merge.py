@@ -106,14 +106,15 @@ def _added_since() -> dict[str, Any]:
 
 def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:
     known = dict(leaves(cfg))
+    plain = {key.lower(): key for key in known}
     problems: list[str] = []
     for key, value in pairs:
         if _of_another_trainer(cfg, key, value):
             _keep(cfg, key, value, where, problems)
             continue
         if key not in known:
-            near = difflib.get_close_matches(str(key)[:100], known, 1, 0.4)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(str(key)[:100].lower(), plain, 1, 0.4)
+            hint = f"; did you mean {plain[near[0]]}?" if near else ""
             problems.append(f"{str(key)[:100]} is not a configuration key{where}{hint}")
             continue
         option = OPTIONS.get(key)

@@ -63,7 +63,7 @@ def load_plugins(names: Iterable[str] = ()) -> list[str]:
             if isinstance(plugin, EntryPoint):
                 plugin.load()
             elif name.endswith(".py"):
-                _import_file(Path(name).expanduser())
+                _import_file(Path(os.path.expanduser(name)))
             else:
                 importlib.import_module(name)
             loaded.append(name)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..errors import ConfigError, pass_on_memory
+from ..safe_load import parse_yaml
 from .configs import find_config
 
 _LARGEST_FILE = 1 << 20  # bytes; those of this project have at most 1 KB
@@ -52,29 +50,3 @@ def parse_mapping(text: str | bytes, name: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{name} holds no KEY: VALUE mapping")
     return content
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses what makes a small file large, and keys given twice, of which YAML takes the last."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Any part of the file but an alias."""
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not supported", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping with each of its keys once."""
-        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name, count in Counter(key.value for key in keys).items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name!r} is given {count} times", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str) -> Any:
-    """What a YAML text says; PyYAML's errors pass."""
-    return yaml.load(text, _Loader)  # noqa: S506 - derived from the safe one

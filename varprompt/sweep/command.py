@@ -148,7 +148,7 @@ def wanted(args: argparse.Namespace) -> tuple[Wanted, Path]:
     if shots and asked["table"] != "fewshot":
         env["SHOTS"] = " ".join(shots)
     here = ROOT if (ROOT / "train.py").is_file() else Path.cwd()  # a checkout, or installed
-    output = Path(env.get("OUTPUT") or here / "output").expanduser().resolve()
+    output = Path(os.path.expanduser(env.get("OUTPUT") or here / "output")).resolve()
     env["OUTPUT"] = str(output)
     if here != ROOT:
         env.setdefault("DATA", str(here / "data"))

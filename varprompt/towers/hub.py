@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +29,8 @@ def model_folder(name: str, path: str, kind: str) -> Path:
     Raises:
         CheckpointError: there is no such folder, and the hub does not give it.
     """
-    folder = Path(path or name).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(path or name))
+    if (path or name) and folder.is_dir():
         return folder
     if path or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def _library() -> Any:
 
 
 def _find(library: Any, name: str, path: str) -> _Found:
-    place = Path(path or name).expanduser()
+    place = Path(os.path.expanduser(path or name))
     if name.startswith(_HUB) and not path:
         return _in_folder(model_folder(name.removeprefix(_HUB), "", f"open_clip:{_HUB[:-1]}"))
     if (name or path) and place.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def load_file(path: str, activation: str = "") -> Any:
         CheckpointError: the file is missing, damaged or not a CLIP.
         ConfigError: nobody says which activation, or the file says another one.
     """
-    found = read_weights(Path(path).expanduser())
+    found = read_weights(Path(os.path.expanduser(path)))
     if activation and found.activation not in ("", activation):
         raise ConfigError(
             f"{path} says that its activation is {found.activation}, MODEL.BACKBONE.ACTIVATION "
