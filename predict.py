@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 try:
-    from varprompt.console import run_script, run_tool
+    from varprompt.common.console import run_script, run_tool
 except KeyboardInterrupt:  # in the first instants
     sys.stderr.write("interrupted\n")
     sys.exit(130)

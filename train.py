@@ -9,7 +9,7 @@ python train.py --root DATA --trainer VPT --seed 1 \
 import sys
 
 try:
-    from varprompt.console import EXIT_RESUMABLE, exit_at_interrupt, need_packages
+    from varprompt.common.console import EXIT_RESUMABLE, exit_at_interrupt, need_packages
 except KeyboardInterrupt:  # in the first instants
     sys.stderr.write("interrupted\n")
     sys.exit(75)
@@ -18,7 +18,7 @@ if __name__ == "__main__":
     exit_at_interrupt(EXIT_RESUMABLE)  # until main has handlers of its own
     need_packages()
 
-from varprompt.train import EXIT_BAD_INPUT, check_run, main, parser, run, setup_cfg
+from varprompt.commands.train import EXIT_BAD_INPUT, check_run, main, parser, run, setup_cfg
 
 __all__ = ["EXIT_BAD_INPUT", "check_run", "main", "parser", "run", "setup_cfg"]
 

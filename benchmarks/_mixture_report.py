@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks._mixture_methods import EACH, TITLES
 from benchmarks._uncertainty_report import markdown, number
 from benchmarks._uncertainty_stats import holm, p_value
-from varprompt.console import out
+from varprompt.common.console import out
 from varprompt.report.canvas import COLORS, grid, save
 from varprompt.report.stats import harmonic, mean_interval
 

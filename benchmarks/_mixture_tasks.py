@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from varprompt.common.files import write_atomic
 from varprompt.embedded.sets import DIGITS, SETS, HandwrittenDigits, Picture
-from varprompt.files import write_atomic
 from varprompt.towers.frozen import FrozenCLIP
 from varprompt.towers.load import load_clip
 

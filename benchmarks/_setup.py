@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from varprompt.commands.cost import SIZES
 from varprompt.config import PromptConfig
-from varprompt.cost import SIZES
 from varprompt.model import PromptedCLIP
 from varprompt.towers.load import clip_module
 
-# Sizes of towers as in varprompt/cost.py
+# Sizes of towers as in varprompt/commands/cost.py
 BACKBONES: dict[str, tuple[tuple[Any, ...], tuple[int, int, int]]] = {
     **SIZES,
     "tiny": ((32, 32, 2, 64, 16), (64, 2, 2)),  # for what must be small, of no real model

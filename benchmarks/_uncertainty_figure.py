@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks._embedded_runs import METHODS
 from benchmarks._uncertainty_stats import Table
-from varprompt.files import write_atomic
+from varprompt.common.files import write_atomic
 
 SCORES = ("max_probability", "max_logit", "energy", "entropy", "mutual_information")
 

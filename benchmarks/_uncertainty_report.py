@@ -18,8 +18,8 @@ from benchmarks._uncertainty_stats import (
     holm,
     rank_agreement,
 )
-from varprompt.console import out, say
-from varprompt.files import write_atomic
+from varprompt.common.console import out, say
+from varprompt.common.files import write_atomic
 
 CALIBRATED = ("none", "temperature")
 MAIN = (

@@ -5,14 +5,14 @@
     python benchmarks/cost.py --device cuda --precision fp16
 
 True numbers of classes, samples and images (the official trainings on the base classes, see
-varprompt/cost.py), a CLIP of true size with random weights, names as long as ImageNet's, images of
-noise. The image tower without prompts is timed once for each batch size, whatever the trainer, and
-added; everything else is timed in each row: the median of --repeats steps after a first one, or
-that one if it takes longer than 8 s. Seconds are those on the clock, but of one thread on a CPU
-those of the processor, so that other programs do not count. Peak memory is above that of the
-weights. Each row is written as soon as it is measured, and replaces the one before for the same
-device; --missing measures only what is not there. What would take longer than --limit seconds is
-named and left out.
+varprompt/commands/cost.py), a CLIP of true size with random weights, names as long as ImageNet's,
+images of noise. The image tower without prompts is timed once for each batch size, whatever the
+trainer, and added; everything else is timed in each row: the median of --repeats steps after a
+first one, or that one if it takes longer than 8 s. Seconds are those on the clock, but of one
+thread on a CPU those of the processor, so that other programs do not count. Peak memory is above
+that of the weights. Each row is written as soon as it is measured, and replaces the one before for
+the same device; --missing measures only what is not there. What would take longer than --limit
+seconds is named and left out.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tqdm import tqdm  # noqa: E402
 from benchmarks._measure import PeakMemory, undisturbed  # noqa: E402
 from benchmarks._report import device_name, environment, percentiles  # noqa: E402
 from benchmarks._setup import BACKBONES, TERMS, prompted_clip, random_clip  # noqa: E402
-from varprompt.cost import MEASURED, names_like  # noqa: E402
-from varprompt.files import write_atomic  # noqa: E402
+from varprompt.commands.cost import MEASURED, names_like  # noqa: E402
+from varprompt.commands.official import CLASSES, TRAINERS, Work, work_of  # noqa: E402
+from varprompt.common.files import write_atomic  # noqa: E402
 from varprompt.model import PromptedCLIP, text_features  # noqa: E402
 from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
-from varprompt.official import CLASSES, TRAINERS, Work, work_of  # noqa: E402
 from varprompt.regularisers import Frozen, regularise  # noqa: E402
 
 FIELDS = (

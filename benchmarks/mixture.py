@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.uncertainty import read, rounded, write  # noqa: E402
-from varprompt.console import say  # noqa: E402
+from varprompt.common.console import say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
 

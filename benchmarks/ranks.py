@@ -25,8 +25,8 @@ from benchmarks._measure import timed  # noqa: E402
 from benchmarks._report import environment, percentiles, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES, TRAINERS, prompted_clip, random_clip  # noqa: E402
 from benchmarks._setup import class_names as names_of  # noqa: E402
+from varprompt.common.ranks import joined  # noqa: E402
 from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
-from varprompt.ranks import joined  # noqa: E402
 from varprompt.towers.spread import SpreadTextEncoder  # noqa: E402
 
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks._report import environment, write_json  # noqa: E402
-from varprompt import files  # noqa: E402
+from varprompt.common import files  # noqa: E402
 
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "KgCoOp", "MaPLe")
 PASSING = ("date", "resources", "git_commit", "config", "checkpoint_sha256")  # of results.json

@@ -34,9 +34,9 @@ from benchmarks._embedded_runs import (  # noqa: E402
     figures_of_run,
     test_images,
 )
-from varprompt.console import say  # noqa: E402
+from varprompt.common.console import say  # noqa: E402
+from varprompt.common.files import write_atomic  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
-from varprompt.files import write_atomic  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/uncertainty.json"
 DIGITS = 5  # significant digits that are kept

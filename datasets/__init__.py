@@ -3,7 +3,7 @@
 # ruff: noqa: E402
 import sys
 
-from varprompt.console import exit_at_interrupt, need_packages
+from varprompt.common.console import exit_at_interrupt, need_packages
 from varprompt.settings.names import explain_taken_names
 from varprompt.standin.which import ensure_dassl
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from varprompt.checks import Problems
+from varprompt.common.checks import Problems
 from varprompt.errors import DataError, pass_on_memory
 
 T = TypeVar("T")

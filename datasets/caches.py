@@ -3,7 +3,7 @@
 import os
 import pickle
 
-from varprompt.checks import Problems
+from varprompt.common.checks import Problems
 from varprompt.errors import DataError, brief, pass_on_memory
 
 from .splits import Item, leaves_folder

@@ -14,7 +14,7 @@ from functools import partial
 
 from dassl.data.datasets import Datum
 
-from varprompt.files import write_atomic
+from varprompt.common.files import write_atomic
 from varprompt.settings.options import SUBSETS
 
 from . import splits

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from varprompt.characters import printable
-from varprompt.checks import check_choice
-from varprompt.console import out, say
+from varprompt.common.characters import printable
+from varprompt.common.checks import check_choice
+from varprompt.common.console import out, say
 from varprompt.errors import ConfigError, DataError
 from varprompt.settings.flags import Parser
 from varprompt.towers.download import download

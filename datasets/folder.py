@@ -5,7 +5,7 @@ from collections import Counter
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from varprompt.checks import Problems
+from varprompt.common.checks import Problems
 from varprompt.errors import ConfigError
 from varprompt.images.class_folders import (
     PARTS,

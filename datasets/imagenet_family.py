@@ -2,7 +2,7 @@
 
 import os
 
-from varprompt.checks import Problems
+from varprompt.common.checks import Problems
 from varprompt.errors import DataError
 
 from .base import FewShotDataset, google_drive

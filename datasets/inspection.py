@@ -12,9 +12,9 @@ from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 from tqdm import tqdm
 
-from varprompt.characters import printable
-from varprompt.checks import check_choice
-from varprompt.console import out
+from varprompt.common.characters import printable
+from varprompt.common.checks import check_choice
+from varprompt.common.console import out
 from varprompt.errors import DataError
 from varprompt.images.read import read_rgb
 from varprompt.settings.flags import Parser

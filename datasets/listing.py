@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable
 
-from varprompt.files import write_atomic
+from varprompt.common.files import write_atomic
 
 FILE = "listing.json"
 

@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from varprompt.checks import Problems, check_choice
+from varprompt.common.checks import Problems, check_choice
 from varprompt.errors import ConfigError
 
 from .splits import Item, Split

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from varprompt.checks import SHOWN, Problems
+from varprompt.common.checks import SHOWN, Problems
 from varprompt.errors import DataError, brief
 
 

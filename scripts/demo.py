@@ -1,11 +1,11 @@
-"""The demo of ``varprompt/demo.py``, from a checkout."""
+"""The demo of ``varprompt/commands/demo.py``, from a checkout."""
 
 import sys
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # instead of scripts/
 
-from varprompt.console import run_script  # noqa: E402
+from varprompt.common.console import run_script  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(run_script("varprompt.demo"))
+    sys.exit(run_script("varprompt.commands.demo"))

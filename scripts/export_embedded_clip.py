@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from varprompt.common.files import write_atomic  # noqa: E402
 from varprompt.embedded import (  # noqa: E402
     WEIGHTS,
     sets,
@@ -23,7 +24,6 @@ from varprompt.embedded import (  # noqa: E402
 )
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
-from varprompt.files import write_atomic  # noqa: E402
 from varprompt.towers.openai_clip import model as clip_model  # noqa: E402
 from varprompt.towers.openai_clip import tokenize as clip_tokenize  # noqa: E402
 

@@ -23,10 +23,10 @@ from tqdm import trange
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 from export_embedded_clip import CLIP, CONTEXT_LENGTH, export, image_features, tokenize  # noqa: E402
 
+from varprompt.common.files import write  # noqa: E402
 from varprompt.embedded import captions  # noqa: E402
 from varprompt.embedded.paint import paint  # noqa: E402
 from varprompt.embedded.world import draw, load_masks  # noqa: E402
-from varprompt.files import write  # noqa: E402
 
 BATCH, STEPS, RATE = 128, 4000, 2e-3
 

@@ -31,9 +31,9 @@ from export_embedded_clip import (  # noqa: E402
 )
 from make_embedded_clip import draw_batch, optimizer_of, parser, state_of  # noqa: E402
 
+from varprompt.common.files import write  # noqa: E402
 from varprompt.embedded import VIT_WEIGHTS, WEIGHTS  # noqa: E402
 from varprompt.embedded.world import load_masks  # noqa: E402
-from varprompt.files import write  # noqa: E402
 from varprompt.towers.load import load_clip  # noqa: E402
 
 WIDTH, LAYERS, PATCH = 128, 4, 8

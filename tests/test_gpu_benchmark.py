@@ -6,7 +6,7 @@ import sys
 
 from benchmarks import gpu
 from benchmarks.gpu import PARTS, Part, run, run_part
-from varprompt.official import TRAINERS
+from varprompt.commands.official import TRAINERS
 
 
 def test_the_limits_leave_time_for_what_comes_first():

@@ -26,7 +26,7 @@ from datasets.annotations import load_matlab
 from datasets.caches import read_coop_pickle
 from datasets.listing import ListingCache
 from datasets.splits import read_split
-from varprompt import files
+from varprompt.common import files
 from varprompt.errors import CheckpointError, ConfigError, DataError, out_of_memory
 from varprompt.images.feature_cache import FeatureCache
 from varprompt.images.read import ImageItems, read_rgb

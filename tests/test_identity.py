@@ -16,7 +16,7 @@ from helpers import run_train as run
 from PIL import Image
 
 from trainers.base import PromptTrainer
-from varprompt import files
+from varprompt.common import files
 from varprompt.images import content
 from varprompt.run.evaluate import Evaluator
 from varprompt.run.interrupt import EXIT_RESUMABLE

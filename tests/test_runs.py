@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 import trainers.baselines  # noqa: F401 - registers the trainers
-from varprompt import files
+from varprompt.common import files
 from varprompt.config import PromptConfig
 from varprompt.ops import SAMPLERS
 from varprompt.run.interrupt import EXIT_RESUMABLE

@@ -29,7 +29,8 @@ import trainers.baselines  # noqa: F401 - registers the trainers
 from benchmarks import survival
 from trainers.base import PromptTrainer
 from trainers.progress import StepLog
-from varprompt import files, prompt
+from varprompt import prompt
+from varprompt.common import files
 from varprompt.config import PromptConfig
 from varprompt.embedded.sets import make_dataset
 from varprompt.errors import VarPromptError

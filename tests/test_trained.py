@@ -9,9 +9,9 @@ import torch
 from helpers import build, command, own_cache, pictures, results  # noqa: F401 - fixtures
 
 from varprompt import load_classifier
+from varprompt.commands.train import main
 from varprompt.errors import CheckpointError
 from varprompt.predict.judge import threshold_of
-from varprompt.train import main
 
 
 @pytest.fixture(scope="module")

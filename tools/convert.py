@@ -9,12 +9,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 try:
-    from varprompt.console import run_script, run_tool
+    from varprompt.common.console import run_script, run_tool
 except KeyboardInterrupt:  # in the first instants
     sys.stderr.write("interrupted\n")
     sys.exit(130)
 
-TOOL = "varprompt.convert"
+TOOL = "varprompt.commands.convert"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

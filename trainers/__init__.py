@@ -1,7 +1,7 @@
 """Dassl trainers of variational prompt tuning; importing this registers VPT and VPT_CoCoOp."""
 
 # ruff: noqa: E402
-from varprompt.console import explain_errors
+from varprompt.common.console import explain_errors
 from varprompt.settings.names import explain_taken_names
 from varprompt.standin.which import ensure_dassl
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from varprompt.console import EXIT_RESUMABLE
+from varprompt.common.console import EXIT_RESUMABLE
 from varprompt.images.encode import view_loader
 from varprompt.images.loaders import derive_seed
 from varprompt.images.workers import end_workers

@@ -13,13 +13,13 @@ from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor
 
+from varprompt.common.ranks import ranks
 from varprompt.errors import ConfigError
 from varprompt.images.content import ContentHasher
 from varprompt.images.feature_cache import FeatureCache
 from varprompt.images.loaders import EpochBatches, only_deterministic, seeded_loader
 from varprompt.model import Predictor, PromptedCLIP
 from varprompt.prompt_texts import PromptTexts
-from varprompt.ranks import ranks
 from varprompt.run.evaluate import Evaluator
 from varprompt.run.guard import GuardedStep, StepRecord
 from varprompt.run.run import Run

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from varprompt import files
+from varprompt.common import files
 from varprompt.learner_state import load_learner
 from varprompt.run.guard import StepRecord
 from varprompt.run.identity import TRAIN, Identity

@@ -6,28 +6,34 @@ import difflib
 import sys
 from collections.abc import Sequence
 
-from .console import EXIT_BAD_INPUT, EXIT_RESUMABLE, exit_at_interrupt, out, run_tool, say
+from .common.console import EXIT_BAD_INPUT, EXIT_RESUMABLE, exit_at_interrupt, out, run_tool, say
 
 exit_at_interrupt()  # until a command takes over: its imports take a while
 
 # name -> module with main(argv) -> exit code, what it does
 COMMANDS = {
     "demo": (
-        "varprompt.demo",
+        "varprompt.commands.demo",
         "train all methods on small data sets; with a FOLDER: a classifier of your own photos",
     ),
-    "train": ("varprompt.train", "train a prompt learner and test it: CoOp's command line"),
-    "test": ("varprompt.train", "test a trained one: train --eval-only"),
+    "train": (
+        "varprompt.commands.train",
+        "train a prompt learner and test it: CoOp's command line",
+    ),
+    "test": ("varprompt.commands.train", "test a trained one: train --eval-only"),
     "predict": ("varprompt.predict.command", "what is on images, and how sure that is"),
     "app": ("varprompt.app.command", "a page on this machine: drop photos, see answers"),
     "export": ("varprompt.export.command", "a model as ONNX, as a matrix, as a torch program"),
     "interpret": ("varprompt.interpret.command", "the words nearest to what was learned"),
     "sweep": ("varprompt.sweep.command", "whole tables and grids, on GPUs, cores, Ray or SLURM"),
-    "cost": ("varprompt.cost", "does a training fit a GPU, and how long does it take"),
+    "cost": ("varprompt.commands.cost", "does a training fit a GPU, and how long does it take"),
     "report": ("varprompt.report.command", "tables and figures from a folder of results"),
     "fetch": ("varprompt.datasets.fetching", "get data sets from the network, where that can be"),
     "check": ("varprompt.datasets.inspection", "which data sets are there, complete, readable"),
-    "convert": ("varprompt.convert", "checkpoints from this project's layout to CoOp's and back"),
+    "convert": (
+        "varprompt.commands.convert",
+        "checkpoints from this project's layout to CoOp's and back",
+    ),
     "configs": ("", "print the folder of the configuration files"),
 }
 
@@ -64,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name == "train" or name == "test":
         exit_at_interrupt(EXIT_RESUMABLE)
-        from . import train
+        from .commands import train
 
         return train.main([*(["--eval-only"] if name == "test" else []), *arguments])
     from .settings.plugins import share_packages

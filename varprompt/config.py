@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .checks import check_choice, check_range
+from .common.checks import check_choice, check_range
 from .config_problems import (
     FRESH_NOISE,
     context_problems,

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .checks import check_choice, check_range, check_template
+from .common.checks import check_choice, check_range, check_template
 from .errors import ConfigError, brief
 from .posteriors import LOGVAR_BOUNDS, POSTERIORS
 

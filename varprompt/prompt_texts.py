@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import Problems
+from .common.checks import Problems
+from .common.safe_load import parse_yaml
 from .errors import DataError, brief, pass_on_memory
-from .safe_load import parse_yaml
 
 _LARGEST = 1 << 22  # bytes of a file
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import files
 from .classifier import PromptClassifier
 from .classifier.learned import HeldOut, Learned, Pixels
 from .classifier.saved import DESCRIPTION, FOLDER, is_classifier
+from .common import files
 from .config import PromptConfig
 from .errors import CheckpointError, ConfigError, VarPromptError, brief
 from .images.inputs import INTERPOLATIONS

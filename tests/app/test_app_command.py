@@ -9,7 +9,7 @@ import pytest
 from classifiers import classifier
 
 from varprompt.app import command
-from varprompt.console import run_tool
+from varprompt.common.console import run_tool
 
 TOOL = "varprompt.app.command"
 

@@ -12,7 +12,7 @@ from packaging.version import Version
 from PIL import Image
 from safetensors import safe_open
 
-from varprompt.console import run_tool
+from varprompt.common.console import run_tool
 from varprompt.export import command, onnx
 from varprompt.export.graph import OUTPUTS
 

@@ -7,7 +7,7 @@ import torch
 from classifiers import classifier
 from PIL import Image
 
-from varprompt.console import run_tool
+from varprompt.common.console import run_tool
 from varprompt.interpret.figure import MOST, write_figure
 from varprompt.interpret.texts import ClassTexts
 

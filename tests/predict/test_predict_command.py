@@ -13,7 +13,7 @@ import torch
 from classifiers import classifier, pictures
 from PIL import Image
 
-from varprompt.console import run_tool
+from varprompt.common.console import run_tool
 from varprompt.predict.command import EXIT_UNREADABLE
 from varprompt.predict.judge import Judge, threshold_of
 from varprompt.uncertainty.rejection import risk_threshold

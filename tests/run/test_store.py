@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from varprompt import files
+from varprompt.common import files
 from varprompt.errors import CheckpointError
 from varprompt.run import store as module
 from varprompt.run.folder import RESUME, RESUME_BEFORE

@@ -8,7 +8,7 @@ import torch
 from dassl.engine import TrainerX, build_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from varprompt import files
+from varprompt.common import files
 
 PROGRESS = (
     r"epoch \[(\d)/(\d)\] batch \[(\d)/(\d)\] time \d+\.\d{3} \(\d+\.\d{3}\) "

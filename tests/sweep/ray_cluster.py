@@ -9,7 +9,7 @@ import pytest
 from helpers import command, make_pictures
 
 import train
-from varprompt import files
+from varprompt.common import files
 from varprompt.run.interrupt import StopRequest
 from varprompt.sweep.cells import Cell
 from varprompt.sweep.memory import MemoryModel

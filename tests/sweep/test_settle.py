@@ -17,7 +17,7 @@ def run(fake, tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA", str(tmp_path))
     monkeypatch.setenv("OUTPUT", str(tmp_path / "out"))
-    monkeypatch.setattr("varprompt.train.is_finished", lambda argv: True)
+    monkeypatch.setattr("varprompt.commands.train.is_finished", lambda argv: True)
     shown = []
     monkeypatch.setattr(settling, "show", shown.append)
 

@@ -14,7 +14,7 @@ def run(fake, tmp_path, monkeypatch, capsys):
     for name in ("OUTPUT", "TRAINER", "CFG", "SEEDS", "DATASETS", "SHOTS", "L", "EPOCHS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA", str(tmp_path))
-    monkeypatch.setattr("varprompt.train.is_finished", lambda argv: True)
+    monkeypatch.setattr("varprompt.commands.train.is_finished", lambda argv: True)
 
     def call(*words):
         code = sweep.main([words[0], "--output", str(tmp_path / "out"), *words[1:]])

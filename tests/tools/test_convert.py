@@ -10,7 +10,7 @@ from helpers import NAMES, prompted
 from test_learner_state import CONFIGS, LAYOUTS, foreign, load
 
 from tools.convert import main
-from varprompt import files
+from varprompt.common import files
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ import torch
 from helpers import images, small_clip
 from safetensors.torch import save_file
 
-from varprompt import files
+from varprompt.common import files
 from varprompt.errors import CheckpointError, ConfigError
 from varprompt.towers import load, openai
 from varprompt.towers.load import (
@@ -428,7 +428,7 @@ def test_weights_that_cannot_be_read_now(suffix, error, tmp_path, monkeypatch):
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr("varprompt.files.read", fails)
+    monkeypatch.setattr("varprompt.common.files.read", fails)
     monkeypatch.setattr("safetensors.safe_open", fails)
     with pytest.raises(type(error)):
         load_clip("embedded", str(file))

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from trainers.base import PromptTrainer
-from varprompt import files
+from varprompt.common import files
 from varprompt.run.guard import GuardedStep
 
 OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")

@@ -8,7 +8,7 @@ import torch
 from helpers import CLASSES, build, command
 
 from varprompt import load_classifier
-from varprompt.train import main
+from varprompt.commands.train import main
 
 PROMPTS = {"templates": ["{}", "{}, drawn"], "classes": {"sun": ["sun", "bright star"]}}
 

@@ -12,7 +12,7 @@ import train
 from trainers.guidance import average_weights
 from trainers.promptsrc import PromptSRC
 from trainers.templates import DIVERSE
-from varprompt import files
+from varprompt.common import files
 from varprompt.errors import CheckpointError, ConfigError
 
 DEEP = ("MaPLe", "IVLP", "PromptSRC", "VPT_MaPLe", "VPT_PromptSRC")

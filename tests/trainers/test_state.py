@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import CLASSES, build, command
 
-from varprompt import files
+from varprompt.common import files
 from varprompt.errors import CheckpointError, ConfigError, DataError
 from varprompt.run.store import file_sha256, model_file
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..errors import VarPromptError
 from ..images.stream import stream_images
-from ..model_flags import class_lines
 from ..predict.judge import RISK, Judge, known_of_errors
+from ..predict.model_flags import class_lines
 from ..predict.rows import UNCERTAINTIES, Row
 from ..predict.sheet import COLOURS, PICTURE_STYLE, escaped, figure
 

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..checks import check_range
-from ..console import say
+from ..common.checks import check_range
+from ..common.console import say
 from ..errors import ConfigError
-from ..model_flags import add_model_flags, open_model
 from ..predict.judge import RISK
+from ..predict.model_flags import add_model_flags, open_model
 from ..settings.flags import Parser, given
 from .answers import Answers
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..console import out
+from ..common.console import out
 from .answers import Answers, Photos
 
 _LARGEST = "64mb"  # of a photo

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 from ..uncertainty import ece, ece_if_calibrated, risk_threshold
 from .learned import HeldOut, Learned
 

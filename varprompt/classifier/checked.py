@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checks import check_choice, check_range
+from ..common.checks import check_choice, check_range
 from ..errors import CheckpointError, brief
 from ..images.inputs import INTERPOLATIONS
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from ..console import say
+from ..common.console import say
 from ..errors import CheckpointError, DataError
 from ..model import PromptedCLIP
 from ..towers.device import device_of

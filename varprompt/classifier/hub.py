@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 
+from ..common.files import write_atomic
 from ..errors import CheckpointError, VarPromptError, pass_on_memory
-from ..files import write_atomic
 from ..towers.hub import brief_reason
 from .card import MARK, card_text
 from .saved import DESCRIPTION, TENSORS, WHAT, write_classifier

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..checks import check_choice, check_range
+from ..common.checks import check_choice, check_range
 from ..config import PromptConfig
 from ..errors import ConfigError, VarPromptError, brief
 from ..images.loaders import EpochBatches, derive_seed

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ..common.files import write_atomic
 from ..errors import CheckpointError, brief
-from ..files import write_atomic
 from ..run.results import provenance
 
 DESCRIPTION = "classifier.json"

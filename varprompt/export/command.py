@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..characters import printable
-from ..console import out
+from ..common.characters import printable
+from ..common.console import out
+from ..common.files import unwritable
 from ..errors import ConfigError
-from ..files import unwritable
-from ..model_flags import add_model_flags, open_model
+from ..predict.model_flags import add_model_flags, open_model
 from ..settings.flags import Parser, given
 from .check import check_images
 from .graph import ImageClassifier, Texts, described, texts_of

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ..files import write_atomic
+from ..common.files import write_atomic
 from .graph import ImageClassifier, Texts
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..common.files import write_atomic
 from ..errors import ConfigError, VarPromptError
-from ..files import write_atomic
 from .graph import OUTPUTS, ImageClassifier
 from .quiet import quiet
 

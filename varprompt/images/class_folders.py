@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..checks import SHOWN, Problems
+from ..common.checks import SHOWN, Problems
 from ..errors import DataError
 from .tree import beside, images_below, suffixes, summary
 

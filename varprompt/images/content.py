@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..common.files import cache_file
 from ..errors import DataError
-from ..files import cache_file
 
 _ROW = np.dtype([("key", "<u8", 5), ("digest", "u1", 32)])
 _TICK = 2_000_000_000  # nanoseconds: the coarsest clock of a file system (FAT)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..ranks import ranks
+from ..common.ranks import ranks
 from .loaders import EpochBatches, derive_seed
 from .workers import PlainLoader, set_up_worker
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checks import SHOWN
+from ..common.checks import SHOWN
 from ..errors import DataError
 from .stream import stream_images
 

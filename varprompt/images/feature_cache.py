@@ -25,9 +25,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..common.files import write_atomic
+from ..common.ranks import ranks
 from ..errors import DataError
-from ..files import write_atomic
-from ..ranks import ranks
 from .content import ContentHasher
 from .encode import Encode, encode_images
 

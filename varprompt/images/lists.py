@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..checks import Problems
+from ..common.checks import Problems
 from ..errors import DataError, brief
 from .class_folders import PARTS
 

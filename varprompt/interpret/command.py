@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..characters import printable
-from ..checks import check_range
-from ..console import out, say
+from ..common.characters import printable
+from ..common.checks import check_range
+from ..common.console import out, say
 from ..errors import ConfigError, DataError
 from ..images.stream import stream_images
-from ..model_flags import add_model_flags, open_model
+from ..predict.model_flags import add_model_flags, open_model
 from ..settings.flags import Parser, given
 from ..towers.forms import vocabulary
 from .report import Findings, name_contexts, to_json, to_text

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..characters import printable
-from ..files import write_atomic
+from ..common.characters import printable
+from ..common.files import write_atomic
 from .texts import ClassTexts, neighbours
 
 if TYPE_CHECKING:

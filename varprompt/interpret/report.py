@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 from .texts import ClassTexts, Neighbour, neighbours
 from .words import Context, Vocabulary, Word
 

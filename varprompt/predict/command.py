@@ -29,17 +29,17 @@ from typing import IO
 
 from tqdm import tqdm
 
-from ..characters import printable
-from ..checks import check_range
-from ..console import say
+from ..common.characters import printable
+from ..common.checks import check_range
+from ..common.console import say
+from ..common.files import unwritable, write_atomic
 from ..errors import ConfigError, DataError
-from ..files import unwritable, write_atomic
 from ..images.listing import STDIN, listed_images
 from ..images.stream import stream_images
 from ..images.tree import summary
-from ..model_flags import add_model_flags, open_model
 from ..settings.flags import Parser, given
 from .judge import RISK, Judge, threshold_of
+from .model_flags import add_model_flags, open_model
 from .rows import FORMATS, Writer, make_writer
 from .sheet import KINDS, THUMBNAIL, Sheet
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..characters import printable
-from ..console import say
+from ..common.characters import printable
+from ..common.console import say
 from ..uncertainty.rejection import RiskThreshold, risk_threshold
 from .rows import Row
 

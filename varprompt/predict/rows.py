@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, Protocol
 
-from ..characters import printable
+from ..common.characters import printable
 
 FORMATS = ("table", "csv", "jsonl")
 UNCERTAINTIES = ("total", "aleatoric", "epistemic")

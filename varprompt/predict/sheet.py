@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from ..characters import printable
+from ..common.characters import printable
 from .rows import UNCERTAINTIES, Row
 
 THUMBNAIL = 160  # longest side in pixels

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from ..checks import N_BINS
+from ..common.checks import N_BINS
 from .runs import Run
 
 SMALL = 1000  # test images, below which the scatter is a matter of several per cent

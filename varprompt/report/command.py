@@ -22,8 +22,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..characters import only_ascii, printable
-from ..console import out, say
+from ..common.characters import only_ascii, printable
+from ..common.console import out, say
 from ..errors import ConfigError
 from ..settings.flags import Parser, given_path
 from .latex import to_latex
@@ -126,7 +126,7 @@ def write(args: argparse.Namespace, tables: list[Table], found: Found) -> None:
         written += write_figures(tables, folder)
         written += write_score_figures(found.runs, tables, folder)
     if args.html:
-        from ..files import write_atomic
+        from ..common.files import write_atomic
         from .page.build import to_html
 
         page = to_html(tables, found, args.html, args.seeds).encode(errors="backslashreplace")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 
 _MOST = 10**9  # images
 _LONGEST = 200  # characters of a class's name

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..characters import printable
-from ..console import out, say
+from ..common.characters import printable
+from ..common.console import out, say
 from ..errors import ConfigError
 from ..settings.flags import Parser
 from .logs import TEST_BEGINS, TRAINING_ENDS, Reading, logs_of, result_in

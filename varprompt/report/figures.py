@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..console import say
+from ..common.console import say
 from .canvas import MOST_PANELS, Style, grid, save, styles, text
 from .cells import Cell
 from .places import GREY, Spot, annotate, equal_h, spread

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 from .cells import Series
 from .layout import Method
 from .published import ELEVEN

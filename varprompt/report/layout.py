@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..characters import printable
+from ..common.characters import printable
 from .logs import TEST_BEGINS, TRAINING_ENDS
 from .record import ALL_IMAGES
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..characters import printable
+from ..common.characters import printable
 
 TRAINING_ENDS = ("Finish training", "Finished training")  # Dassl since 0.6.1, and before
 TEST_BEGINS = ("=> result",)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..characters import printable
+from ..common.characters import printable
 from .layout import Method
 from .recorded import differing
 from .runs import NAMELESS, Run

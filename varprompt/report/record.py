@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 from ..errors import brief
 from .detail import Detail, detail_of
 from .metrics import NotARecord, metric, metrics_of

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..characters import printable
+from ..common.characters import printable
 
 # What may differ between runs of one method: where it ran, and on what.
 _NOT_OF_A_METHOD = re.compile(

@@ -6,7 +6,7 @@ import csv
 import io
 from itertools import groupby
 
-from ..characters import in_ascii
+from ..common.characters import in_ascii
 from .cells import Cell
 from .tables import Row, Table
 

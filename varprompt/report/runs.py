@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..characters import printable
+from ..common.characters import printable
 from ..errors import brief
 from .layout import Method, Place, place_of
 from .logs import logs_of, result_in

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..console import say
+from ..common.console import say
 from .calibration import SMALL, SMALL_SET
 from .canvas import MOST_PANELS, grid, save, styles, text
 from .detail import Detail, pooled

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
-from ..characters import printable
+from ..common.characters import printable
 from .layout import Method
 from .names import with_names_of_data, with_names_of_methods
 from .record import PLACE, Data, Record

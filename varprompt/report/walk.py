@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..characters import printable
+from ..common.characters import printable
 
 
 @dataclass

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..common.files import remove_unfinished, write_atomic
 from ..errors import ConfigError
-from ..files import remove_unfinished, write_atomic
 
 MODEL_FOLDER = "prompt_learner"
 OTHER_MODEL_FOLDERS = ("MultiModalPromptLearner", "VLPromptLearner")  # MaPLe's, PromptSRC's

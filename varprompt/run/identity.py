@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomic
+from ..common.files import write_atomic
 from .folder import INVENTORY
 
 TRAIN, TEST = "train", "test"

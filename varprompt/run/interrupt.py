@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..console import EXIT_RESUMABLE, ends_politely, reason_for, say
+from ..common.console import EXIT_RESUMABLE, ends_politely, reason_for, say
 
 INTERRUPTED = "interrupted: the same command goes on from the last state"
 _AGAIN = 0.05  # seconds until a lost exception is raised again

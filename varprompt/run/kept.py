@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..common.files import write_atomic
 from ..errors import CheckpointError
-from ..files import write_atomic
 
 K = TypeVar("K")
 

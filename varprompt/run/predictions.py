@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from torch import Tensor
 
-from ..files import write_atomic
+from ..common.files import write_atomic
 
 FORMATS = ("", "csv", "parquet")
 EXTRA = "parquet"  # of the package, which brings pyarrow

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import write_atomic
+from ..common.files import write_atomic
 from ..objective import average_samples
 from ..uncertainty import (
     Uncertainty,

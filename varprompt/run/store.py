@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from ..common import files
 from ..errors import CheckpointError
 from .folder import MODEL_FOLDER, OTHER_MODEL_FOLDERS, RESUME, RESUME_BEFORE
 

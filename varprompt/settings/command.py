@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ..checks import check_choice
+from ..common.checks import check_choice
 from ..errors import ConfigError
 from .flags import Parser, given, given_among_others
 from .plugins import add_import_flag

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from yacs.config import CfgNode
 
-from ..checks import check_choice
+from ..common.checks import check_choice
 from ..config import PromptConfig
 from ..errors import ConfigError
 from ..posteriors import POSTERIORS

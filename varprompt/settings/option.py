@@ -11,7 +11,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from ..checks import check_choice, check_range, check_template
+from ..common.checks import check_choice, check_range, check_template
 
 DASSL = object()
 """Stands for a default value that Dassl's own tree gives."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checks import check_choice, check_range
+from ..common.checks import check_choice, check_range
 from .configs import configs_folder
 
 MOST = 10**6  # shots, samples, epochs: far beyond use, so that a slip is an answer at once

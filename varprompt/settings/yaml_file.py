@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..common.safe_load import parse_yaml
 from ..errors import ConfigError, pass_on_memory
-from ..safe_load import parse_yaml
 from .configs import find_config
 
 _LARGEST_FILE = 1 << 20  # bytes; those of this project have at most 1 KB

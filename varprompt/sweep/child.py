@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     """Run train.py with ``argv[1:]`` as long as ``argv[0]`` is the parent's number."""
     parent = int(argv[0])
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    from varprompt.train import main as train
+    from varprompt.commands.train import main as train
 
     return train(argv[1:])
 

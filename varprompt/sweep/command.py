@@ -26,8 +26,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..checks import check_range
-from ..console import say
+from ..common.checks import check_range
+from ..common.console import say
 from ..errors import ConfigError, VarPromptError
 from ..run.interrupt import StopRequest, stop_on_signal
 from ..settings.flags import Parser, given, given_among_others
@@ -172,7 +172,7 @@ def finished_of(cells: Sequence[Cell]) -> list[str]:
     there = [cell for cell in cells if (cell.folder / "results.json").is_file()]
     if not there:
         return []
-    from ..train import is_finished
+    from ..commands.train import is_finished
 
     found = []
     for cell in tqdm(there, "finished runs", disable=None, leave=False):

@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..checks import check_choice
+from ..common.checks import check_choice
 from ..errors import ConfigError, brief
 from ..report.stats import mean_interval
 from ..run.results import read_results

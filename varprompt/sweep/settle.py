@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..console import out, say
-from ..cost import CLASSES
+from ..commands.cost import CLASSES
+from ..common.console import out, say
 from ..errors import ConfigError
 from ..report.command import main as report
 from ..report.runs import Run, find_runs

@@ -7,8 +7,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..console import out, say
-from ..files import write_atomic
+from ..common.console import out, say
+from ..common.files import write_atomic
 from ..run.interrupt import EXIT_RESUMABLE, INTERRUPTED
 from .cells import Cell
 from .grid import paired, rows

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..files import cache_file, write_atomic
+from ..common.files import cache_file, write_atomic
 from .device import cpu_name
 
 REMEMBERED = "products.json"

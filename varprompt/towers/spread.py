@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ranks import Ranks, share
+from ..common.ranks import Ranks, share
 from .text import FrozenTextEncoder
 from .tokens import ClassTokens
 

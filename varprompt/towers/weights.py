@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import files
+from ..common import files
+from ..common.safe_load import check_unpacked_size
 from ..errors import CheckpointError, ConfigError, disk_failed, pass_on_memory
-from ..safe_load import check_unpacked_size
 from .build import ACTIVATIONS, build_clip
 
 _ONLY_OPENAI = {"input_resolution", "context_length", "vocab_size"}  # entries of its archives

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import N_BINS
+from ..common.checks import N_BINS
 from .samples import as_samples, blocks, predictive, without_each
 
 

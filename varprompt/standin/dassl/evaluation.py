@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from varprompt.files import write_atomic
+from varprompt.common.files import write_atomic
 
 from .utils import Registry, check_availability
 

@@ -13,8 +13,8 @@ import numpy as np
 import PIL
 import torch
 
+from varprompt.common.files import write_atomic
 from varprompt.errors import ConfigError, DataError
-from varprompt.files import write_atomic
 
 
 class UnknownNameError(ConfigError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from varprompt import files
+from varprompt.common import files
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"  # text file that names the checkpoint saved last

@@ -24,13 +24,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from .checks import check_choice, check_range
-from .console import say
-from .errors import ConfigError, VarPromptError
-from .settings.configs import configs_folder
-from .settings.flags import Parser, given_path
-from .settings.recipes import ROOT
-from .settings.user_input import config_names
+from ..common.checks import check_choice, check_range
+from ..common.console import say
+from ..errors import ConfigError, VarPromptError
+from ..settings.configs import configs_folder
+from ..settings.flags import Parser, given_path
+from ..settings.recipes import ROOT
+from ..settings.user_input import config_names
 
 DATASETS = ("digits", "chalk", "stretch", "zoom")
 SEEDS = (1, 2, 3)
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the demo, or `varprompt.own` if a folder is named first or by ``--own``.
+    """Run the demo, or `varprompt.commands.own` if a folder is named first or by ``--own``.
 
     Returns:
         The exit code: 1 when runs failed, 130 after Ctrl-C.
@@ -249,8 +249,8 @@ def run(argvs: list[list[str]]) -> None:
 
 def show(output: Path) -> None:
     """Print the table; write it and the figure into `output`."""
-    from .report.command import main as report
-    from .report.runs import find_runs
+    from ..report.command import main as report
+    from ..report.runs import find_runs
 
     report([str(output), "--write", str(output), "--no-published"])
     rows = [

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..errors import VarPromptError, out_of_memory
 from .characters import printable, replaced
-from .errors import VarPromptError, out_of_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def reason_for(error: Exception) -> str:
 def missing_package(name: str) -> str:
     """What to do about a package that is not installed; in a checkout most likely .venv."""
     advice = f"the package {name} is not installed: pip install {name}"
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     setup, venv = checkout / "scripts/setup.sh", checkout / ".venv"
     if not setup.is_file():
         return advice

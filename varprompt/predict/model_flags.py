@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .errors import DataError
-from .settings.flags import given
-from .settings.plugins import add_import_flag, load_plugins
+from ..errors import DataError
+from ..settings.flags import given
+from ..settings.plugins import add_import_flag, load_plugins
 
 if TYPE_CHECKING:
-    from .classifier import PromptClassifier
+    from ..classifier import PromptClassifier
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def open_model(args: argparse.Namespace) -> PromptClassifier:
         ConfigError: names of classes that cannot be.
         DataError: the file of class names cannot be read.
     """
-    from .trained import load_classifier
+    from ..trained import load_classifier
 
     load_plugins(args.plugins)
     names = read_class_list(args.classes) if args.classes else None

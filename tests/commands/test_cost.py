@@ -8,9 +8,9 @@ import yaml
 
 from benchmarks import cost as benchmark
 from benchmarks._setup import prompted_clip, random_clip
-from varprompt import cost
-from varprompt.console import run_tool
-from varprompt.cost import CLASSES, TRAINERS, Tower, work_of
+from varprompt.commands import cost
+from varprompt.commands.cost import CLASSES, TRAINERS, Tower, work_of
+from varprompt.common.console import run_tool
 from varprompt.settings.recipes import ROOT, default_config, recipes
 from varprompt.towers.image import PromptedImageEncoder
 
@@ -21,7 +21,7 @@ def tower():
 
 
 def run(*words):
-    return run_tool("varprompt.cost", list(words))
+    return run_tool("varprompt.commands.cost", list(words))
 
 
 @pytest.mark.parametrize("dataset", CLASSES)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from varprompt import demo
-from varprompt.console import run_tool
+from varprompt.commands import demo
+from varprompt.common.console import run_tool
 from varprompt.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def args(*words):
@@ -64,7 +64,7 @@ def test_all_that_is_wrong_is_said_at_once():
 def test_place_that_cannot_be_written(flag, tmp_path, capsys):
     (tmp_path / "file").touch()
     other = ["--data" if flag == "--output" else "--output", str(tmp_path / "other")]
-    assert run_tool("varprompt.demo", [flag, str(tmp_path / "file/x"), *other]) == 2
+    assert run_tool("varprompt.commands.demo", [flag, str(tmp_path / "file/x"), *other]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith("error: ") and shown.err.count("\n") == 1
     assert str(tmp_path / "file/x") in shown.err

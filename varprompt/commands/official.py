@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .settings.recipes import recipes
+from ..settings.recipes import recipes
 
 # Classes of the eleven data sets.
 CLASSES = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from varprompt.checks import check_choice, check_range
+from varprompt.common.checks import check_choice, check_range
 
 
 @pytest.mark.parametrize(

@@ -16,21 +16,21 @@ from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .console import EXIT_BAD_INPUT
-from .errors import VarPromptError, out_of_memory
-from .settings.command import check_command, parser, setup_cfg
-from .settings.plugins import load_plugins, share_packages
+from ..common.console import EXIT_BAD_INPUT
+from ..errors import VarPromptError, out_of_memory
+from ..settings.command import check_command, parser, setup_cfg
+from ..settings.plugins import load_plugins, share_packages
 
 if TYPE_CHECKING:
-    from .ranks import Ranks
-    from .run.interrupt import StopRequest
-    from .run.run import Run
+    from ..common.ranks import Ranks
+    from ..run.interrupt import StopRequest
+    from ..run.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one training or test; returns the exit code."""
-    from .run.interrupt import INTERRUPTED, stop_on_signal
-    from .run.log import safe_streams
+    from ..run.interrupt import INTERRUPTED, stop_on_signal
+    from ..run.log import safe_streams
 
     with safe_streams():
         args = parser().parse_args(argv)
@@ -68,7 +68,7 @@ def is_finished(argv: Sequence[str]) -> bool:
 
 def _register() -> str:
     """Register data sets and trainers; returns which Dassl they plug into."""
-    from .standin.which import ensure_dassl
+    from ..standin.which import ensure_dassl
 
     description = ensure_dassl()
     share_packages()
@@ -85,9 +85,9 @@ def _recognised(
     """Configuration and run of a command, and what tells whether it is done already."""
     from varprompt.trainers.identity import identity_of_command
 
-    from .run.predictions import file_name
-    from .run.run import Run
-    from .settings.merge import difference
+    from ..run.predictions import file_name
+    from ..run.run import Run
+    from ..settings.merge import difference
 
     load_plugins(args.plugins)
     cfg = setup_cfg(args)
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace, stop: StopRequest) -> int:
 
     import torch
 
-    from .ranks import joined
+    from ..common.ranks import joined
 
     stop.importing = False
     cfg, this, finished = _recognised(args, print)
@@ -134,7 +134,7 @@ def _train_or_test(
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
-    from .run.log import quiet_writer_threads
+    from ..run.log import quiet_writer_threads
 
     with this.lock():
         set_random_seed(ranks.of_first(lambda: this.seed(cfg.SEED)))

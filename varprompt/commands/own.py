@@ -24,17 +24,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .classifier import Prediction, PromptClassifier
-from .classifier.given import Labelled, divided, hold_out, targets_of
-from .classifier.saved import FOLDER
-from .console import out, say
-from .errors import ConfigError, DataError
-from .files import unwritable, write_atomic
-from .images.stream import stream_images
-from .predict.judge import RISK, Judge
-from .predict.sheet import THUMBNAIL, Sheet
-from .settings.flags import Parser, given, given_path
-from .uncertainty import risk_threshold, summary
+from ..classifier import Prediction, PromptClassifier
+from ..classifier.given import Labelled, divided, hold_out, targets_of
+from ..classifier.saved import FOLDER
+from ..common.console import out, say
+from ..common.files import unwritable, write_atomic
+from ..errors import ConfigError, DataError
+from ..images.stream import stream_images
+from ..predict.judge import RISK, Judge
+from ..predict.sheet import THUMBNAIL, Sheet
+from ..settings.flags import Parser, given, given_path
+from ..uncertainty import risk_threshold, summary
 
 _TESTED = 0.3
 _SHOWN, _TOGETHER = 3, 64  # answers for an image; images read at once

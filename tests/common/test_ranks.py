@@ -18,10 +18,10 @@ from helpers import command, images, make_pictures, prompted, small_clip
 from safetensors.torch import save_file
 
 import train
-from varprompt import files
+from varprompt.common import files
+from varprompt.common.ranks import ALONE, joined, share
 from varprompt.config import PromptConfig
 from varprompt.objective import objective
-from varprompt.ranks import ALONE, joined, share
 from varprompt.towers.spread import SpreadTextEncoder, grid
 
 PASSING = ("date", "resources", "memory", "git_commit")

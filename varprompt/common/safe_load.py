@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import yaml
 
-from .errors import CheckpointError, disk_failed, pass_on_memory
+from ..errors import CheckpointError, disk_failed, pass_on_memory
 
 _CODE_SIZE = 64 * 2**20  # bytes of the program code in an archive, more than any has
 

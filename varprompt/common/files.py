@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
 from .safe_load import load, load_state
 
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written

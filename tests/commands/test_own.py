@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from varprompt import demo, load_classifier
-from varprompt.console import run_tool
+from varprompt import load_classifier
+from varprompt.commands import demo
+from varprompt.common.console import run_tool
 
 NAMES = ("red", "green", "blue")
 
@@ -54,7 +55,7 @@ def test_the_whole_way(flag, photos, tmp_path, capsys):
 
 
 def fails(capsys, *words):
-    assert run_tool("varprompt.demo", list(map(str, words))) == 2
+    assert run_tool("varprompt.commands.demo", list(map(str, words))) == 2
     error = capsys.readouterr().err.partition("error: ")[2]
     assert error.count("\n") == 1 and "unexpected" not in error
     return error
@@ -83,7 +84,7 @@ def test_what_cannot_be_tested(photos, tmp_path, capsys):
 
 def test_bad_input_is_one_line(tmp_path, capsys):
     for words in (["none"], ["--own", str(tmp_path)], [str(tmp_path), "--seed", "-1"]):
-        assert run_tool("varprompt.demo", [*words, "--output", str(tmp_path / "o")]) == 2
+        assert run_tool("varprompt.commands.demo", [*words, "--output", str(tmp_path / "o")]) == 2
         assert capsys.readouterr().err.count("error: ") == 1
 
 
@@ -97,5 +98,5 @@ def test_flags_may_stand_before_the_folder(photos, tmp_path, capsys):
 
 def demo_usage(capsys, *words):
     with pytest.raises(SystemExit, match="2"):
-        run_tool("varprompt.demo", list(words))
+        run_tool("varprompt.commands.demo", list(words))
     return capsys.readouterr().err.partition(" (--help")[0]

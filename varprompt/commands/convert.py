@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import files
-from .errors import CheckpointError, brief
-from .layouts import CLASS_BUFFERS, name_here, name_there
-from .settings.flags import Parser
-from .settings.plugins import add_import_flag, load_plugins
+from ..common import files
+from ..errors import CheckpointError, brief
+from ..layouts import CLASS_BUFFERS, name_here, name_there
+from ..settings.flags import Parser
+from ..settings.plugins import add_import_flag, load_plugins
 
 
 def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -> dict[str, Any]:

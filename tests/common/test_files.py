@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
-from varprompt import files, safe_load
+from varprompt.common import files, safe_load
 from varprompt.errors import CheckpointError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 STATE = {"state_dict": {"ctx": torch.arange(6.0)}, "epoch": 3, "val_result": None, "name": "x"}
 
@@ -237,7 +237,7 @@ def test_an_open_file_keeps_what_was_written_to_it(tmp_path):
     kept = tmp_path / "all.csv"
     kept.write_text("before\n")
     code = (
-        "from varprompt.files import write_atomic; print('said'); "
+        "from varprompt.common.files import write_atomic; print('said'); "
         "write_atomic('/dev/stdout', lambda file: file.write(b'written\\n')); print('last')"
     )
     with open(kept, "a") as stream:

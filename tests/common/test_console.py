@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from varprompt import console
-from varprompt.characters import in_ascii, only_ascii, printable
-from varprompt.console import run_tool
+from varprompt.common import console
+from varprompt.common.characters import in_ascii, only_ascii, printable
+from varprompt.common.console import run_tool
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -105,7 +105,9 @@ def test_names():
 
 def run(source, tail="", script=False, **more):
     """A tool in a process of its own, behind a shell's redirections."""
-    code = f"from varprompt.console import run_script; raise SystemExit(run_script({source!r}))"
+    code = (
+        f"from varprompt.common.console import run_script; raise SystemExit(run_script({source!r}))"
+    )
     command = f"{sys.executable} -c {code!r} {tail}".replace('"', '\\"')
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{more.pop('path')}"}
     return subprocess.run(
@@ -133,7 +135,9 @@ STARTS = {
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("start", STARTS)
 def test_signal_among_the_first_imports_of_a_training(start, number):
-    code = SIGNAL_AT.format(module="varprompt.train", number=int(number), start=STARTS[start])
+    code = SIGNAL_AT.format(
+        module="varprompt.commands.train", number=int(number), start=STARTS[start]
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -174,7 +178,7 @@ def test_redirections(tail, code, said, tool, tmp_path):
 def test_whoever_ends_it_nothing_half_written_stays(number, code, tool, tmp_path):
     (tmp_path / "out").mkdir()
     name = tool(
-        f"import os\nfrom varprompt.files import write_atomic\n{MAIN}"
+        f"import os\nfrom varprompt.common.files import write_atomic\n{MAIN}"
         f"    write_atomic('out/x', lambda file: os.kill(os.getpid(), {int(number)}))"
     )
     ended = run(name, path=tmp_path, cwd=tmp_path)
@@ -185,7 +189,7 @@ def test_whoever_ends_it_nothing_half_written_stays(number, code, tool, tmp_path
 def test_a_hangup_that_is_ignored_stays_ignored(tool, tmp_path):
     """As nohup has it."""
     name = tool(f"import os, signal\n{MAIN}    os.kill(os.getpid(), signal.SIGHUP)\n    return 7")
-    code = f"from varprompt.console import run_script; raise SystemExit(run_script({name!r}))"
+    code = f"from varprompt.common.console import run_script as r; raise SystemExit(r({name!r}))"
     ended = subprocess.run(
         ["bash", "-c", 'trap "" HUP; "$0" -c "$1"', sys.executable, code], cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}, check=False,
@@ -208,7 +212,7 @@ def test_error_that_cannot_be_said(tool, tmp_path):
 FOREIGN = """
 import sys
 sys.excepthook = lambda kind, error, trace: print("theirs", kind.__name__, file=sys.stderr)
-from varprompt.console import explain_errors
+from varprompt.common.console import explain_errors
 from varprompt.errors import ConfigError
 explain_errors()
 raise {error}

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import train
 from trainers.base import PromptTrainer
-from varprompt import files
+from varprompt.common import files
 from varprompt.layouts import name_there
 from varprompt.run.interrupt import EXIT_RESUMABLE
 from varprompt.towers.load import load_clip

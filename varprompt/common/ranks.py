@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .errors import VarPromptError, out_of_memory
+from ..errors import VarPromptError, out_of_memory
 
 T = TypeVar("T")
 _PATIENCE = datetime.timedelta(hours=2)  # the first one may read a whole data set meanwhile

@@ -18,17 +18,17 @@ from typing import Any
 
 import torch
 
-from .checks import check_choice, check_range
-from .console import out
-from .errors import ConfigError
+from ..common.checks import check_choice, check_range
+from ..common.console import out
+from ..errors import ConfigError
+from ..settings.flags import Parser
+from ..towers.load import clip_module
+from ..towers.memory import activation_bytes
+from ..towers.text import FrozenTextEncoder
+from ..towers.tokens import ClassTokens, class_tokens
 from .official import CLASSES, TRAINERS, Work, work_of
-from .settings.flags import Parser
-from .towers.load import clip_module
-from .towers.memory import activation_bytes
-from .towers.text import FrozenTextEncoder
-from .towers.tokens import ClassTokens, class_tokens
 
-MEASURED = Path(__file__).parent / "data" / "cost.csv"
+MEASURED = Path(__file__).parent.parent / "data" / "cost.csv"
 GB = 10**9
 N_CONTEXT = 4
 # (E, image side, image layers, image width, patch), (text width, heads, layers) of OpenAI's models

@@ -8,7 +8,7 @@ from collections import defaultdict
 from numbers import Integral, Real
 from typing import Any
 
-from .errors import DataError
+from ..errors import DataError
 
 SHOWN = 10  # examples in a report of problems
 N_BINS = 15  # of calibration errors; here, because tables of them are made without torch

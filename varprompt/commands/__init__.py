@@ -1,0 +1,1 @@
+"""Commands that have no folder of their own: train, demo, own, convert, cost."""
