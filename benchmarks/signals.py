@@ -40,6 +40,7 @@ from tqdm import tqdm  # noqa: E402
 
 from benchmarks._report import environment, write_json  # noqa: E402
 from benchmarks._runs import EPOCHS, Run, command, preload, results  # noqa: E402
+from varprompt.common.console import exit_at_interrupt  # noqa: E402
 
 KINDS = ("training", "test", "test without cached features", "first download")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -84,7 +85,15 @@ class Process(Run):
 
     threads = 1
 
+    def start(self) -> Process:
+        """Start it, and wait until it can take a signal as the command does."""
+        super().start()
+        while os.getpgid(self.pid) != self.pid:
+            time.sleep(0.001)
+        return self
+
     def _main(self) -> None:
+        exit_at_interrupt(RESUMABLE)
         os.setsid()
         torch.set_num_threads(self.threads)
         super()._main()
