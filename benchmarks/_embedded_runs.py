@@ -30,12 +30,13 @@ FEW_FIGURES = ("accuracy", "nll", "ece", "mce", "aurc", "auroc", "ece_if_calibra
 
 @dataclass(frozen=True)
 class Method:
-    """A trainer, the options on top of its embedded.yaml, and whether it is trained at all."""
+    """A trainer, the options on top of a configuration, and whether it is trained at all."""
 
     title: str
     trainer: str
     options: tuple[str, ...] = ()
     trained: bool = True
+    config: str = "embedded"
 
 
 OFFICIAL = (  # the authors' objective, noise, prior and number of samples
@@ -70,19 +71,21 @@ class Images:
     names: list[str]
 
 
-def trainer_of(method: str, dataset: str, seed: int, part: str, data: str, output: str) -> Any:
+def trainer_of(
+    method: str | Method, dataset: str, seed: int, part: str, data: str, output: str
+) -> Any:
     """The trainer of a run, as train.py builds it."""
     from dassl.engine import build_trainer
     from dassl.utils import set_random_seed
 
     import train
 
-    chosen = METHODS[method]
+    chosen = METHODS[method] if isinstance(method, str) else method
     command = train.parser().parse_args([
         "--root", data, "--seed", str(seed), "--trainer", chosen.trainer, "--output-dir", output,
         "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml"),
-        "--config-file", str(ROOT / f"configs/trainers/{chosen.trainer}/embedded.yaml"),
-        *chosen.options, *SAMPLES.get(chosen.trainer, ()), "TEST.NO_TEST", "True",
+        "--config-file", str(ROOT / f"configs/trainers/{chosen.trainer}/{chosen.config}.yaml"),
+        *SAMPLES.get(chosen.trainer, ()), *chosen.options, "TEST.NO_TEST", "True",
         "DATASET.NUM_SHOTS", str(SHOTS), "DATASET.SUBSAMPLE_CLASSES", part,
     ])  # fmt: skip
     cfg = train.setup_cfg(command)
@@ -159,10 +162,10 @@ def tested(trainer: Any, images: dict[str, Images], seed: int) -> dict[str, floa
 
 
 @torch.no_grad()
-def logits_of(model: PromptedCLIP, features: Tensor) -> Tensor:
-    """Logits `(L, N, C)` of the samples that the model's predictor averages."""
+def logits_of(model: PromptedCLIP, features: Tensor, n_samples: int | None = None) -> Tensor:
+    """Logits `(L, N, C)` of the samples that the model's predictor averages, or of another L."""
     config, learner = model.config, model.prompt_learner
-    n_samples = config.n_samples_test or config.n_samples
+    n_samples = n_samples or config.n_samples_test or config.n_samples
     eps = learner.draw_noise(n_samples, torch.Generator().manual_seed(config.test_seed))
     if not learner.conditional:
         return model.logits_of(features, n_samples, eps=eps)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks._mixture_methods import Found
+from benchmarks._mixture_methods import Learned
 from benchmarks._mixture_rows import Bed
 from benchmarks._mixture_tasks import Part, Task
 from varprompt.uncertainty import accuracy, aurc, ece, fit_temperature, nll
@@ -14,7 +14,7 @@ TEMPERATURES = torch.logspace(-0.5, 0.5, 21).tolist()  # of the best one in hind
 
 
 @torch.no_grad()
-def figures(bed: Bed, task: Task, found: Found) -> dict[str, float]:
+def figures(bed: Bed, task: Task, found: Learned) -> dict[str, float]:
     """Accuracies in %, ECE and AURC in %, NLL in nats.
 
     "base" and "new" are classified among classes of their own kind; "all/base" and "all/new" among

@@ -49,26 +49,28 @@ TITLES = {
 EACH = tuple(f"map_{g}" for g in range(6))  # for the best single template in hindsight
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a method has learned.
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a method has learned; a kind of it says what its S prompts are.
 
     Attributes:
-        contexts: `(S, M, D)`.
         log_weights: of their probabilities, `(S,)`; None = equal.
         merged: average the text features instead.
         rows: gradients of one context that this took.
     """
 
-    contexts: Tensor
     log_weights: Tensor | None = None
     merged: bool = False
     rows: int = 0
 
+    def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
+        """Of images `(N, E)` under each prompt, `(S, N, C)`."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def log_prob(self, bed: Bed, part: Part, classes: str) -> Tensor:
         """Of images, `(N, C)`."""
-        logits = bed.logits(self.contexts, part.features, classes)
+        logits = self.logits(bed, part.features, classes)
         if self.merged:
             return logits.mean(0).log_softmax(-1)
         weights = self.log_weights
@@ -77,17 +79,28 @@ class Found:
         return (logits.log_softmax(-1) + weights[:, None, None]).logsumexp(0)
 
 
-def zero_shot(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+@dataclass(frozen=True)
+class Found(Learned):
+    """Contexts `(S, M, D)` in front of the names."""
+
+    contexts: Tensor
+
+    def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
+        """As `Learned` says."""
+        return bed.logits(self.contexts, features, classes)
+
+
+def zero_shot(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """The templates as they are."""
     return {"zero_shot": Found(bed.templates[:1]), "zero_shot_6": Found(bed.templates)}
 
 
-def by_adam(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def by_adam(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """Six templates with a prior and without, and six starts at one of them: 18 rows at once."""
     g = len(bed.templates)
     start = torch.cat([bed.templates, bed.templates, bed.templates[:1].expand(g, -1, -1)])
     begin = torch.cat([bed.templates, bed.templates, spread_start(bed, 0, RESTART, seed)])
-    precision = torch.full((3 * g,), _precision(bed))
+    precision = torch.full((3 * g,), precision_of(bed))
     precision[g : 2 * g] = 0
     x = begin.clone().requires_grad_()
     adam([x], lambda: bed.map_loss(x, start, precision).sum())
@@ -97,26 +110,27 @@ def by_adam(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     maps, coops, restarts = x.detach().split(g)
     rows = 150 * g
     evidence = (-bed.n_images * losses).log_softmax(0)
-    found = {
+    by_held_out = (-len(task.val.labels) * held).log_softmax(0)
+    found: dict[str, Learned] = {
         "map": Found(maps[:1], rows=150),
         "lowest_loss": Found(maps[losses.argmin()][None], rows=rows),
         "restarts": Found(restarts, rows=rows),
         "mixture": Found(maps, rows=rows),
         "mixture_merged": Found(maps, merged=True, rows=rows),
-        "mixture_evidence": Found(maps, evidence, rows=rows),
-        "mixture_held_out": Found(maps, (-len(task.val.labels) * held).log_softmax(0), rows=rows),
+        "mixture_evidence": Found(maps, log_weights=evidence, rows=rows),
+        "mixture_held_out": Found(maps, log_weights=by_held_out, rows=rows),
         "coop_adam": Found(coops[:1], rows=150),
         "coops_adam": Found(coops, rows=rows),
     }
     return found | {name: Found(maps[i][None], rows=150) for i, name in enumerate(EACH)}
 
 
-def functional(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def functional(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """Each component's class texts are kept near those of its template."""
     tokens, encode = bed.tokens["base"], bed.towers.encode_text
     with torch.no_grad():
         plain = encode(bed.templates, tokens)  # (G, C, E)
-    x, precision = bed.templates.clone().requires_grad_(), _precision(bed)
+    x, precision = bed.templates.clone().requires_grad_(), precision_of(bed)
 
     def loss() -> Tensor:
         far = 1 - (encode(x, tokens) * plain).sum(-1).mean(-1)  # (G,)
@@ -126,9 +140,9 @@ def functional(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     return {"mixture_functional": Found(x.detach(), rows=300 * len(x))}
 
 
-def particles(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def particles(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """Stein variational descent from the six templates, each with its own prior."""
-    x, precision = bed.templates.clone().requires_grad_(), _precision(bed)
+    x, precision = bed.templates.clone().requires_grad_(), precision_of(bed)
 
     def loss() -> Tensor:
         energy = bed.n_images * bed.map_loss(x, bed.templates, precision).sum()
@@ -139,7 +153,7 @@ def particles(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     return {"particles": Found(x.detach(), rows=150 * len(x))}
 
 
-def by_sgd(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def by_sgd(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """CoOp's recipe: six templates in one order of the images, and one template in six orders."""
     g = len(bed.templates)
     start = torch.cat([bed.templates, bed.templates[:1].expand(g - 1, -1, -1)])
@@ -153,17 +167,17 @@ def by_sgd(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     }
 
 
-def map_by_sgd(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def map_by_sgd(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """The project's recipe for a MAP estimate, and the mean of its weights over half the epochs."""
-    found = {}
+    found: dict[str, Learned] = {}
     for name, averaged in (("map_sgd", False), ("map_averaged", True)):
-        recipe = Sgd(lr=0.06, decay=0.0, precision=_precision(bed), averaged=averaged)
+        recipe = Sgd(lr=0.06, decay=0.0, precision=precision_of(bed), averaged=averaged)
         x = sgd(bed, bed.templates[:1], [100 * seed], recipe)
         found[name] = Found(x, rows=50 * max(1, bed.n_images // 32))
     return found
 
 
-def other_lengths(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def other_lengths(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """CoOp for half and for four times the epochs."""
     return {
         f"coop_{epochs}": Found(
@@ -174,13 +188,13 @@ def other_lengths(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     }
 
 
-def snapshots(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def snapshots(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """Cyclical SGHMC around one template."""
-    x = sghmc(bed, bed.templates[0], precision=_precision(bed), eta=ETA / bed.n_images, seed=seed)
+    x = sghmc(bed, bed.templates[0], precision=precision_of(bed), eta=ETA / bed.n_images, seed=seed)
     return {"sghmc": Found(x, rows=450)}
 
 
-def low_rank(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def low_rank(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """The shipped family around one template, by the evidence lower bound."""
     shape = bed.templates.shape[1:]
     with torch.random.fork_rng(devices=[]):
@@ -197,7 +211,7 @@ def low_rank(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
     return {"low_rank": _variational(bed, list(posterior.parameters()), draw)}
 
 
-def full(bed: Bed, task: Task, seed: int) -> dict[str, Found]:
+def full(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """N(m + mu, T T^T) with T lower triangular, by the evidence lower bound."""
     at, prior = bed.templates[0].flatten(), PRIOR * bed.rms
     mean = torch.zeros_like(at).requires_grad_()
@@ -229,17 +243,6 @@ def _variational(
         return Found(draw(N_SAMPLES_TEST)[0], rows=150 * N_SAMPLES)
 
 
-def _precision(bed: Bed) -> float:
+def precision_of(bed: Bed) -> float:
+    """Of the prior, 1 / s^2."""
     return (PRIOR * bed.rms) ** -2
-
-
-# The first stage runs for all seeds before the second one: what the others are compared with.
-STAGES = (
-    ("zero_shot", "adam", "sgd"),
-    ("map_sgd", "functional", "particles", "sghmc", "low_rank", "full", "lengths"),
-)
-GROUPS: dict[str, Callable[[Bed, Task, int], dict[str, Found]]] = {
-    "zero_shot": zero_shot, "adam": by_adam, "sgd": by_sgd, "map_sgd": map_by_sgd,
-    "functional": functional, "particles": particles, "sghmc": snapshots, "low_rank": low_rank,
-    "full": full, "lengths": other_lengths,
-}  # fmt: skip

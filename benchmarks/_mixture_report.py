@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks._mixture_added import ADDED_TITLES
 from benchmarks._mixture_methods import EACH, TITLES
 from benchmarks._uncertainty_report import markdown, number
 from benchmarks._uncertainty_stats import holm, p_value
@@ -24,6 +25,10 @@ COLUMNS = (  # key, title, digits
 )  # fmt: skip
 COMPARED = ("H", "new/accuracy", "all/H", "new/best/nll", "new/ece", "new/aurc")
 HINDSIGHT = "best_single"
+AGAINST = {"mixture": "mixture", "coops_templates": "six CoOps"}  # what added methods have to beat
+ADDED_COLUMNS = tuple(c for c in COLUMNS if c[0] in (
+    "base/accuracy", "new/accuracy", "H", "all/H", "new/best/nll", "new/ece", "new/aurc",
+))  # fmt: skip
 
 
 class Runs:
@@ -40,7 +45,7 @@ class Runs:
         self._rows = {(r["dataset"], r["seed"], r["method"]): r for r in mine}
         self.sets = sorted({name for name, _, _ in self._rows})
         seeds = sorted({seed for _, seed, _ in self._rows})
-        known = [*TITLES, *EACH]
+        known = [*TITLES, *ADDED_TITLES, *EACH]
         self.methods = [m for m in known if all((d, seeds[0], m) in self._rows for d in self.sets)]
         self.seeds = [
             s for s in seeds
@@ -113,16 +118,52 @@ def differences(runs: Runs, one: str, key: str) -> str:
     return markdown(head, rows)
 
 
+def added(rows: Sequence[dict[str, Any]], shots: int) -> str:
+    """The methods that were added later, each in the seeds that it has; "" if there are none."""
+    lines, p_values = [], {other: [] for other in AGAINST}
+    for method in ADDED_TITLES:
+        mine = [row for row in rows if row["method"] in (method, *AGAINST)]
+        runs = Runs(mine, shots) if mine else None
+        if runs is None or method not in runs.methods or not runs.seeds:
+            continue
+        line = [ADDED_TITLES[method], str(len(runs.seeds))]
+        line += [number(runs.mean(method, key), digits) for key, _, digits in ADDED_COLUMNS]
+        for other in AGAINST:
+            by_seed, by_set = runs.differences(method, other, "H")
+            mean, half = mean_interval(by_seed)
+            spread = "" if half is None else f" ± {half:.2f}"
+            line.append(f"{mean:+.2f}{spread}, {sum(x > 0 for x in by_set)}/{len(by_set)}")
+            p_values[other].append(p_value(by_seed))
+        lines.append(line)
+    if not lines:
+        return ""
+    adjusted = zip(*(holm(p_values[other]) for other in AGAINST), strict=True)
+    for line, own in zip(lines, adjusted, strict=True):
+        line += ["-" if p is None else f"{p:.2g}" for p in own]
+    minus = [f"H minus {title}, sets with more" for title in AGAINST.values()]
+    return markdown(
+        ["method", "seeds", *(title for _, title, _ in ADDED_COLUMNS), *minus,
+         *(f"Holm p, {title}" for title in AGAINST.values())], lines,
+    )  # fmt: skip
+
+
 def report(rows: Sequence[dict[str, Any]], figure: Path) -> None:
-    """Print the tables of every number of shots as Markdown; draw the figure."""
+    """Print the tables of every number of shots as Markdown; draw the figure.
+
+    What was added to the protocol has a table of its own, with p-values adjusted within it, so that
+    the table of the protocol is what it would be without.
+    """
     kinds = sorted({row["shots"] for row in rows}, reverse=True)
-    done = {shots: Runs(rows, shots) for shots in kinds}
+    own = [row for row in rows if row["method"] not in ADDED_TITLES]
+    done = {shots: Runs(own, shots) for shots in kinds}
     for shots, runs in done.items():
         if not runs.seeds:
             continue
         out(f"## {shots} shots: {len(runs.sets)} sets x {len(runs.seeds)} seeds\n\n{means(runs)}")
         for key in COMPARED:
             out(f"\n### mixture, in {key}\n\n{differences(runs, 'mixture', key)}\n")
+        if found := added(rows, shots):
+            out(f"\n### added later\n\n{found}\n")
     draw(done, figure)
 
 

@@ -23,7 +23,6 @@ TEMPLATES = (
     "a photo of a {}.", "a picture of the {}.", "an image of a {}.", "a sketch of a {}.",
     "a painting of the {}.", "a cartoon of the {}.",
 )  # fmt: skip
-N_CTX = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Bed:
 
     Attributes:
         towers: see `FrozenCLIP`.
-        templates: embeddings of `TEMPLATES`, `(G, M, D)`.
+        templates: embeddings of the words around the names, `(G, M, D)`.
         rms: of those embeddings.
         tokens: "base", "new" and "all", both -> the classes.
         train: images to learn from.
@@ -45,17 +44,19 @@ class Bed:
     train: Part
 
     @staticmethod
-    def of(task: Task, towers: FrozenCLIP) -> Bed:
-        """In front of the classes of `task`."""
-        clip, names = towers.clip, task.names
-        every = {**names, "all": [*names["base"], *names["new"]]}
+    def of(task: Task, towers: FrozenCLIP, texts: Sequence[str] = TEMPLATES) -> Bed:
+        """In front of the classes of `task`; `texts` are of one shape."""
+        clip = towers.clip
+        found = [embed_template(clip, text) for text in texts]
+        before, n_ctx = found[0].shape
         return Bed(
             towers,
-            torch.stack([embed_template(clip, text).embeddings for text in TEMPLATES]),
-            token_rms(clip, [text.replace("{}", "") for text in TEMPLATES]),
-            {part: class_tokens(clip, own, N_CTX) for part, own in every.items()},
+            torch.stack([template.embeddings for template in found]),
+            token_rms(clip, [text.replace("{}", "") for text in texts]),
+            {part: class_tokens(clip, own, n_ctx, n_before=before)
+             for part, own in task.all_names.items()},
             task.train,
-        )
+        )  # fmt: skip
 
     def logits(self, contexts: Tensor, features: Tensor, part: str = "base") -> Tensor:
         """`(S, B, C)` of contexts `(S, M, D)` and features `(B, E)` or `(S, B, E)`."""

@@ -39,16 +39,23 @@ class Task:
     """Half of the classes to learn from, base, and the other half, new.
 
     Attributes:
+        dataset: the set that it is drawn from.
         names: of base and new classes, in the order of labels.
         train: images of base classes.
         val: further ones.
         test: "base" -> images of base classes, "new" -> of new ones; labels start at 0 in both.
     """
 
+    dataset: str
     names: dict[str, list[str]]
     train: Part
     val: Part
     test: dict[str, Part]
+
+    @property
+    def all_names(self) -> dict[str, list[str]]:
+        """Also those of "all", base classes first."""
+        return {**self.names, "all": [*self.names["base"], *self.names["new"]]}
 
 
 def draw(dataset: str, seed: int, shots: int, towers: FrozenCLIP, folder: Path) -> Task:
@@ -74,7 +81,7 @@ def draw(dataset: str, seed: int, shots: int, towers: FrozenCLIP, folder: Path) 
     train = parts["train"]["base"]
     index = torch.cat([(train.labels == c).nonzero()[:shots, 0] for c in range(n_base)])
     return Task(
-        {"base": names[:n_base], "new": names[n_base:]},
+        dataset, {"base": names[:n_base], "new": names[n_base:]},
         Part(train.features[index], train.labels[index]), parts["val"]["base"], parts["test"],
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ from varprompt.embedded.sets import SETS  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/mixture.json"
+ADDED = RESULTS.with_name("mixture_added.json")  # of groups that the protocol did not have at first
 KEY = ("dataset", "seed", "shots", "method")
 SHOTS = (16, 1, 4, 2)
 Row = dict[str, Any]
@@ -64,7 +65,7 @@ def measure(args: argparse.Namespace, output: Path) -> None:
     import torch
 
     from benchmarks._mixture_figures import figures
-    from benchmarks._mixture_methods import GROUPS, STAGES
+    from benchmarks._mixture_groups import GROUPS, STAGES
     from benchmarks._mixture_rows import Bed
     from benchmarks._mixture_tasks import TEST_SEEDS, VALIDATION_SEEDS, draw, towers
     from benchmarks._report import environment
@@ -106,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.report:
             from benchmarks._mixture_report import report
 
-            report(read(output, KEY), output.with_suffix(".png"))
+            rows = read(output, KEY) + (read(ADDED, KEY) if output == RESULTS else [])
+            report(rows, output.with_suffix(".png"))
         else:
             os.environ.setdefault("OMP_NUM_THREADS", "1")
             measure(args, output)

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from benchmarks import _mixture_added as added_later
 from benchmarks import _mixture_methods as methods
 from benchmarks import _mixture_report, mixture
 from benchmarks._mixture_figures import figures
-from benchmarks._mixture_methods import GROUPS, STAGES, TITLES, Found
+from benchmarks._mixture_groups import GROUPS, STAGES
+from benchmarks._mixture_methods import TITLES, Found
 from benchmarks._mixture_rows import TEMPLATES, Bed, Sgd, adam, cosine, sgd, sghmc, stein
 from benchmarks._mixture_tasks import TEST_SEEDS, VALIDATION_SEEDS, draw, towers
 from benchmarks.uncertainty import read
@@ -174,7 +176,7 @@ def test_figures_are_those_of_the_predictions(bed, task):
 
 def test_weights_and_merging(bed, task):
     weights = torch.tensor([0.5, 0.5, 0, 0, 0, 0]).log()
-    got = Found(bed.templates, weights).log_prob(bed, task.val, "base")
+    got = Found(bed.templates, log_weights=weights).log_prob(bed, task.val, "base")
     torch.testing.assert_close(got, Found(bed.templates[:2]).log_prob(bed, task.val, "base"))
     merged = Found(bed.templates, merged=True).log_prob(bed, task.val, "base")
     logits = bed.logits(bed.templates, task.val.features).mean(0)
@@ -183,14 +185,15 @@ def test_weights_and_merging(bed, task):
 
 def test_every_method_has_a_title_and_a_stage(bed, task, monkeypatch):
     """Each group gives what is in the table, after next to no steps."""
-    monkeypatch.setattr(methods, "adam", lambda values, loss: adam(values, loss, steps=1))
+    for module in (methods, added_later):
+        monkeypatch.setattr(module, "adam", lambda values, loss: adam(values, loss, steps=1))
     monkeypatch.setattr(methods, "Sgd", lambda **o: Sgd(**{**o, "epochs": 2}))
     monkeypatch.setattr(methods, "sghmc", lambda *a, **o: sghmc(*a, **o, steps=2))
     assert sorted(itertools.chain(*STAGES)) == sorted(GROUPS)
     found = {}
     for group in GROUPS.values():
         found |= group(bed, task, 1)
-    assert found.keys() == TITLES.keys() | set(methods.EACH)
+    assert found.keys() == TITLES.keys() | added_later.ADDED_TITLES.keys() | set(methods.EACH)
     for name, one in found.items():
         log_prob = one.log_prob(bed, task.val, "base")
         assert log_prob.exp().sum(-1).sub(1).abs().max() < 1e-4, name
