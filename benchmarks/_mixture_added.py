@@ -1,11 +1,9 @@
-"""Rows that were added to the protocol later: other templates, other priors, prompts of an image."""
+"""Rows added to the protocol later: other priors, prompts of an image."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +15,10 @@ from benchmarks._mixture_rows import Bed, adam
 from benchmarks._mixture_tasks import Task
 from varprompt.errors import ConfigError
 from varprompt.posteriors import MixturePosterior
-from varprompt.towers.templates import embed_template, token_rms
 from varprompt.towers.tokens import ClassTokens, class_tokens, embed_words
 
 PRIOR_FILE = Path(__file__).resolve().parent / "results/mixture_prior.json"
-# Six shapes, four of each; only words that the tiny CLIP knows. Written down before any of them was
-# tried.
-UNLIKE = (
-    "a photo of a {}.", "a picture of the {}.", "a sketch of a {}.", "a black and white {}.",
-    "a dark image of the {}.", "a noisy picture of a {}.", "a cartoon of a small {}.",
-    "a clean painting of the {}.",
-    "art of the {}.", "a bad cartoon {}.", "the large blurry {}.", "a good painting {}.",
-    "a {} in a video game.", "a {} on a white background.", "the {} on a black background.",
-    "a {} in a dark picture.",
-    "a {} in a photo.", "the {} in a painting.", "a {} in the cartoon.", "the {} in an image.",
-    "a photo of a {} at night.", "an image of the {} in black.", "a picture of a {} in white.",
-    "a painting of the {} at night.",
-)  # fmt: skip
-CLASS_SHARE = 0.1  # how far the centre of the prior moves to the words of the class
+CLASS_SHARE = 0.2  # way of the prior's centre to the class's words; chosen on validation draws
 IMAGES = 8  # of a step, as each has prompts of its own
 
 ADDED_TITLES = {
@@ -43,23 +27,14 @@ ADDED_TITLES = {
     "mixture_24_merged": "the same, merged texts",
     "coops_24": "24 CoOps (Adam), the same templates, averaged",
     "shared_24": "24 templates of unlike shape, one shared shift",
+    "zero_shot_class": "zero-shot, six templates moved to the class's words",
+    "map_class": "MAP, one template moved to the class's words",
     "mixture_class": "mixture, prior moved to the class's words",
+    "mixture_class_merged": "the same, merged texts",
+    "coops_class": "six CoOps (Adam) from the moved templates, averaged",
     "mixture_hierarchical": "mixture, width and weights learned over other sets",
     "mixture_image": "mixture, shifted by the image",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class OfShapes(Learned):
-    """Prompts of unlike shape: contexts `(S, M, D)` in front of each bed's classes."""
-
-    beds: Sequence[Bed]
-    contexts: Sequence[Tensor]
-
-    def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
-        """As `Learned` says, shape by shape."""
-        pairs = zip(self.beds, self.contexts, strict=True)
-        return torch.cat([own.logits(x, features, classes) for own, x in pairs])
 
 
 @dataclass(frozen=True)
@@ -96,56 +71,6 @@ class OfImages(Learned):
         return bed.towers.scale * torch.einsum("be,gbce->gbc", features, text)
 
 
-def of_shapes(bed: Bed, task: Task) -> list[Bed]:
-    """A bed for the templates of each shape in `UNLIKE`, all in units of one rms."""
-    clip = bed.towers.clip
-    kinds = groupby(UNLIKE, lambda text: embed_template(clip, text).shape)
-    rms = token_rms(clip, [text.replace("{}", "") for text in UNLIKE])
-    return [replace(Bed.of(task, bed.towers, list(texts)), rms=rms) for _, texts in kinds]
-
-
-def unlike(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
-    """24 templates as they are, with a prior around each, and without one."""
-    beds = of_shapes(bed, task)
-    starts = [torch.cat([own.templates, own.templates]) for own in beds]
-    values = [start.clone().requires_grad_() for start in starts]
-    precisions = [
-        torch.tensor([precision_of(own), 0.0]).repeat_interleave(len(own.templates))
-        for own in beds
-    ]
-
-    def loss() -> Tensor:
-        rows = zip(beds, values, starts, precisions, strict=True)
-        return torch.cat([own.map_loss(x, at, p) for own, x, at, p in rows]).sum()
-
-    adam(values, loss)
-    halves = [x.detach().chunk(2) for x in values]
-    maps, coops = zip(*halves, strict=True)
-    rows = 150 * len(UNLIKE)
-    return {
-        "zero_shot_24": OfShapes(beds, [own.templates for own in beds]),
-        "mixture_24": OfShapes(beds, maps, rows=rows),
-        "mixture_24_merged": OfShapes(beds, maps, merged=True, rows=rows),
-        "coops_24": OfShapes(beds, coops, rows=rows),
-    }
-
-
-def shared(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
-    """24 templates that all move alike: one vector is added to every token of each."""
-    beds = of_shapes(bed, task)
-    shift = torch.zeros(1, bed.templates.shape[-1], requires_grad=True)
-    precision = precision_of(beds[0])
-
-    def loss() -> Tensor:
-        features, labels = bed.train.features, bed.train.labels
-        each = torch.cat([own.nll(own.templates + shift, features, labels) for own in beds])
-        return each.mean() + shift.square().sum() * precision / (2 * bed.n_images)
-
-    adam([shift], loss)
-    moved = [own.templates + shift.detach() for own in beds]
-    return {"shared_24": OfShapes(beds, moved, rows=150 * len(UNLIKE))}
-
-
 def class_moves(bed: Bed, task: Task) -> dict[str, Tensor]:
     """From each template's mean token to that of the words of each class, `(G, C, 1, D)`."""
     middle = bed.templates.mean(1)[:, None]  # (G, 1, D)
@@ -163,22 +88,33 @@ def class_prior(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     The shift from there is that of the component, the same for all classes: so new classes have it.
     """
     moves = {part: CLASS_SHARE * move for part, move in class_moves(bed, task).items()}
+    first = {part: move[:1] for part, move in moves.items()}  # of one template
     n_ctx = bed.templates.shape[1]
     tokens = {
         part: class_tokens(bed.towers.clip, names, n_ctx, class_specific=True)
         for part, names in task.all_names.items()
     }
-    x, precision = bed.templates.clone().requires_grad_(), precision_of(bed)
-    labels = bed.train.labels
+    g, labels = len(bed.templates), bed.train.labels
+    start = torch.cat([bed.templates, bed.templates])
+    both = {part: torch.cat([move, move]) for part, move in moves.items()}
+    x, precision = start.clone().requires_grad_(), torch.zeros(2 * g)
+    precision[:g] = precision_of(bed)
 
     def loss() -> Tensor:
-        log_prob = OfClasses(x, moves, tokens).logits(bed, bed.train.features, "base").log_softmax(-1)
-        nll = -log_prob[:, torch.arange(len(labels)), labels].mean(1)  # (G,)
-        pull = (x - bed.templates).square().sum((1, 2)) * precision / 2
+        logits = OfClasses(x, both, tokens).logits(bed, bed.train.features, "base")
+        nll = -logits.log_softmax(-1)[:, torch.arange(len(labels)), labels].mean(1)  # (2 G,)
+        pull = (x - start).square().sum((1, 2)) * precision / 2
         return (nll + pull / bed.n_images).sum()
 
     adam([x], loss)
-    return {"mixture_class": OfClasses(x.detach(), moves, tokens, rows=150 * len(x))}
+    maps, coops = x.detach().split(g)
+    return {
+        "zero_shot_class": OfClasses(bed.templates, moves, tokens),
+        "mixture_class": OfClasses(maps, moves, tokens, rows=150 * g),
+        "mixture_class_merged": OfClasses(maps, moves, tokens, merged=True, rows=150 * g),
+        "map_class": OfClasses(maps[:1], first, tokens, rows=150),
+        "coops_class": OfClasses(coops, moves, tokens, rows=150 * g),
+    }
 
 
 def learned_prior(dataset: str) -> dict[str, Any]:
@@ -214,8 +150,11 @@ def hierarchical(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
 
 
 def of_image(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
-    """One network of the image shifts all components alike, from nothing at its start."""
-    features, labels = bed.train.features, bed.train.labels
+    """The mixture, then one network of the image that shifts all its components alike.
+
+    The shift of an image has the prior of the components, in full: each image has one of its own.
+    """
+    features, labels, n_ctx = bed.train.features, bed.train.labels, bed.templates.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         posterior = MixturePosterior(
@@ -225,15 +164,17 @@ def of_image(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     last = posterior.of_image[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
+    posterior.shifts.data.copy_(maps(bed) - bed.templates)
     generator, precision = torch.Generator().manual_seed(seed), precision_of(bed)
-    learned = OfImages(posterior, rows=150 * IMAGES * len(bed.templates))
+    rows = 150 * (1 + IMAGES) * len(bed.templates)
+    learned = OfImages(posterior, rows=rows)
 
     def loss() -> Tensor:
         index = torch.randperm(bed.n_images, generator=generator)[:IMAGES]
         log_prob = learned.of_part(bed, features[index]).log_softmax(-1)  # (G, B, C)
         nll = -log_prob[:, torch.arange(len(index)), labels[index]].mean()
-        pull = posterior.deviation(features[index]).square().sum((2, 3)).mean() * precision / 2
-        return nll + pull / bed.n_images
+        pull = n_ctx * posterior.of_image(features[index]).square().sum(1).mean()
+        return nll + pull * precision / 2
 
-    adam([posterior.shifts, *posterior.of_image.parameters()], loss)
+    adam(list(posterior.of_image.parameters()), loss)
     return {"mixture_image": learned}

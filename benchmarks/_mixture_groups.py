@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks import _mixture_added as added
 from benchmarks import _mixture_methods as methods
+from benchmarks import _mixture_unlike as wide
 from benchmarks._mixture_methods import Learned
 from benchmarks._mixture_rows import Bed
 from benchmarks._mixture_tasks import Task
@@ -23,6 +24,6 @@ GROUPS: dict[str, Callable[[Bed, Task, int], dict[str, Learned]]] = {
     "map_sgd": methods.map_by_sgd, "functional": methods.functional,
     "particles": methods.particles, "sghmc": methods.snapshots, "low_rank": methods.low_rank,
     "full": methods.full, "lengths": methods.other_lengths,
-    "unlike": added.unlike, "shared": added.shared, "class_prior": added.class_prior,
+    "unlike": wide.unlike, "shared": wide.shared, "class_prior": added.class_prior,
     "hierarchical": added.hierarchical, "of_image": added.of_image,
 }  # fmt: skip

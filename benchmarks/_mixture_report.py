@@ -25,7 +25,9 @@ COLUMNS = (  # key, title, digits
 )  # fmt: skip
 COMPARED = ("H", "new/accuracy", "all/H", "new/best/nll", "new/ece", "new/aurc")
 HINDSIGHT = "best_single"
-AGAINST = {"mixture": "mixture", "coops_templates": "six CoOps"}  # what added methods have to beat
+AGAINST = {  # what added methods have to beat
+    "mixture": "mixture", "coops_templates": "six CoOps", "coops_class": "six moved CoOps",
+}  # fmt: skip
 ADDED_COLUMNS = tuple(c for c in COLUMNS if c[0] in (
     "base/accuracy", "new/accuracy", "H", "all/H", "new/best/nll", "new/ece", "new/aurc",
 ))  # fmt: skip
@@ -129,6 +131,10 @@ def added(rows: Sequence[dict[str, Any]], shots: int) -> str:
         line = [ADDED_TITLES[method], str(len(runs.seeds))]
         line += [number(runs.mean(method, key), digits) for key, _, digits in ADDED_COLUMNS]
         for other in AGAINST:
+            if other == method:
+                line.append("-")
+                p_values[other].append(None)
+                continue
             by_seed, by_set = runs.differences(method, other, "H")
             mean, half = mean_interval(by_seed)
             spread = "" if half is None else f" ± {half:.2f}"

@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from benchmarks import _mixture_added as added_later
 from benchmarks import _mixture_methods as methods
 from benchmarks import _mixture_report, mixture
+from benchmarks import _mixture_unlike as wide
 from benchmarks._mixture_figures import figures
 from benchmarks._mixture_groups import GROUPS, STAGES
 from benchmarks._mixture_methods import TITLES, Found
@@ -185,7 +186,7 @@ def test_weights_and_merging(bed, task):
 
 def test_every_method_has_a_title_and_a_stage(bed, task, monkeypatch):
     """Each group gives what is in the table, after next to no steps."""
-    for module in (methods, added_later):
+    for module in (methods, added_later, wide):
         monkeypatch.setattr(module, "adam", lambda values, loss: adam(values, loss, steps=1))
     monkeypatch.setattr(methods, "Sgd", lambda **o: Sgd(**{**o, "epochs": 2}))
     monkeypatch.setattr(methods, "sghmc", lambda *a, **o: sghmc(*a, **o, steps=2))

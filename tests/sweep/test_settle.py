@@ -86,3 +86,16 @@ def test_differences_are_paired_by_data_set_and_seed():
     assert "+3.00 ± 12.71 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
     assert "-2.00 ± 0.00 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
     assert "+19.50" in lines["ZeroshotCLIP own"]
+
+
+def test_an_interruption_ends_all(run, monkeypatch, tmp_path):
+    started = []
+
+    def interrupted(words):
+        started.append(words[words.index("--trainers") + 1])
+        return 75 if len(started) == 7 else 0  # after the five trials the second method's runs
+
+    monkeypatch.setattr(settling, "sweep", interrupted)
+    code, _, _, shown = run()
+    assert (code, len(started), shown) == (75, 7, [])
+    assert started[5:] == ["ZeroshotCLIP", "CoOp"]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..commands.cost import CLASSES
-from ..common.console import out, say
+from ..common.console import EXIT_RESUMABLE, out, say
 from ..errors import ConfigError
 from ..report.command import main as report
 from ..report.runs import Run, find_runs
@@ -79,7 +79,11 @@ def settle(words: Sequence[str]) -> int:
         return max(sweep(["base2new", *entry.words, *words]) for entry in METHODS)
     if done < total and (code := _trial(cells, words)):
         return code
-    codes = [sweep(["base2new", *entry.words, *words]) for entry in METHODS]
+    codes = []
+    for entry in METHODS:
+        codes.append(sweep(["base2new", *entry.words, *words]))
+        if codes[-1] == EXIT_RESUMABLE:  # Ctrl-C ends all, not the runs of one method
+            return EXIT_RESUMABLE
     if (output / "base2new").is_dir():
         show(output)
     return next((code for code in codes if code), 0)
