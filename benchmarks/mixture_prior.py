@@ -27,7 +27,7 @@ from benchmarks._mixture_rows import TEMPLATES, Bed  # noqa: E402
 from benchmarks._mixture_tasks import VALIDATION_SEEDS, draw, towers  # noqa: E402
 from benchmarks._report import environment, write_json  # noqa: E402
 from benchmarks.uncertainty import rounded  # noqa: E402
-from varprompt.console import say  # noqa: E402
+from varprompt.common.console import say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
 
 PRIORS = (0.5, 1.0, 2.0, 4.0, 8.0)  # standard deviations, in rms of the templates' tokens

@@ -36,7 +36,7 @@ from benchmarks._embedded_runs import (  # noqa: E402
 )
 from benchmarks._uncertainty_report import markdown, number  # noqa: E402
 from benchmarks.uncertainty import read, rounded, write  # noqa: E402
-from varprompt.console import out, say  # noqa: E402
+from varprompt.common.console import out, say  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.objective import average_samples, sample_log_prob  # noqa: E402
 from varprompt.report.canvas import grid, save, styles  # noqa: E402
