@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.server
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -27,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+from benchmarks._download import archive, slow_server  # noqa: E402
 from benchmarks._report import environment, write_json  # noqa: E402
 from benchmarks._runs import EPOCHS, Run, command, preload, results  # noqa: E402
 from varprompt.common.console import exit_at_interrupt  # noqa: E402
@@ -47,7 +45,6 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 WORKERS, THREADS = (0, 2), (1, 2)
 RESUMABLE = 75
 ORPHANS_END = 15  # seconds until workers whose parent was killed have noticed
-DOWNLOAD = 1.0  # seconds that the download takes
 
 
 def parser() -> argparse.ArgumentParser:
@@ -214,68 +211,6 @@ class SignalTest:
             shown = console[max(0, console.find("Traceback")) :][:3000]
             self.problems.append(f"{case}, {sent}: {different} {shown}")
         self.counts["identical"] += not different
-
-
-def archive() -> bytes:
-    """The embedded CLIP as OpenAI publishes its own: a TorchScript archive."""
-    import io
-    import warnings
-
-    from varprompt.towers.load import load_clip
-
-    model = load_clip("embedded")
-    content = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated, OpenAI's files are not
-        torch.jit.save(torch.jit.trace(_Holder(model), torch.zeros(1)), content)
-    return content.getvalue()
-
-
-class _Holder(torch.nn.Module):
-    """The parameters of a CLIP under their names, and a function that can be traced."""
-
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        for name, child in model.named_children():
-            self.add_module(name, child)
-        for name, parameter in model.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.logit_scale
-
-
-@contextlib.contextmanager
-def slow_server(content: bytes) -> Iterator[str]:
-    """Serve `content` on loopback, in `DOWNLOAD` seconds; gives the address."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    server = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(content, sender), daemon=True
-    )
-    server.start()
-    yield f"http://127.0.0.1:{receiver.recv()}"
-    server.terminate()
-    server.join()
-
-
-def _serve(content: bytes, sender: Any) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            step = -(-len(content) // 50)
-            with contextlib.suppress(OSError):
-                for start in range(0, len(content), step):
-                    self.wfile.write(content[start : start + step])
-                    time.sleep(DOWNLOAD / 50)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    sender.send(server.server_address[1])
-    server.serve_forever()
 
 
 def main() -> int:
