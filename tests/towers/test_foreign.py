@@ -1,5 +1,9 @@
 """CLIPs of open_clip and transformers: what these libraries compute, in value and gradient."""
 
+import functools
+import json
+import math
+import operator
 import shutil
 
 import foreign
@@ -8,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from helpers import error, images
 
-from varprompt.errors import ConfigError
+from varprompt.errors import CheckpointError, ConfigError
 from varprompt.towers import forms
 from varprompt.towers.frozen import FrozenCLIP
 from varprompt.towers.load import build_clip, clip_module, input_size, load_clip
@@ -226,3 +230,46 @@ def test_openais_larger_models_have_their_own_sizes(name):
     model.load_state_dict(state)
     pictures = images(1, size)
     assert error(clip.encode_image(pictures), model.encode_image(pictures)) < TOLERANCE
+
+
+LIES = [
+    ("hf", "config.json", ("text_config", "num_hidden_layers"), 1, "has no place for"),
+    ("hf", "config.json", ("vision_config", "num_hidden_layers"), 1, "has no place for"),
+    ("hf", "config.json", ("text_config", "layer_norm_eps"), -1.0, "layer_norm_eps -1.0; it needs"),
+    ("hf", "config.json", ("text_config", "vocab_size"), 10, "embeddings.token_embedding.weight"),
+    ("hf", "preprocessor_config.json", ("image_std",), [0, 0, 0], "from 1e-06 to 1000 are needed"),
+    ("hf", "preprocessor_config.json", ("image_mean",), [math.inf] * 3, "from -1000 to 1000 are"),
+    ("hf", "preprocessor_config.json", ("do_rescale",), False, "only pixels from 0 to 1"),
+    ("hf", "preprocessor_config.json", ("rescale_factor",), 1, "rescale_factor 1, do_rescale"),
+    ("open_clip", "open_clip_config.json", ("preprocess_cfg", "std"), [0, 1, 1], "from 1e-06 to"),
+    (
+        "open_clip",
+        "open_clip_config.json",
+        ("model_cfg", "text_cfg", "layers"),
+        1,
+        "Unexpected key",
+    ),
+]
+
+
+@pytest.mark.parametrize(("library", "file", "key", "value", "said"), LIES)
+def test_a_configuration_that_lies_is_refused(library, file, key, value, said, theirs, tmp_path):
+    """transformers would leave out layers; a deviation of 0 makes every feature infinite."""
+    their = theirs(library, "vit" if library == "open_clip" else "clip")
+    copy = shutil.copytree(their.folder, tmp_path / "copy")
+    content = json.loads((copy / file).read_text())
+    *way, last = key
+    functools.reduce(operator.getitem, way, content)[last] = value
+    (copy / file).write_text(json.dumps(content))
+    with pytest.raises((CheckpointError, ConfigError), match=said):
+        load_clip(f"{library}:{copy}")
+
+
+@pytest.mark.parametrize("library", ["hf", "open_clip"])
+def test_a_clone_without_its_large_files(library, theirs, tmp_path):
+    their = theirs(library, "vit" if library == "open_clip" else "clip")
+    copy = shutil.copytree(their.folder, tmp_path / "copy")
+    (weights,) = copy.glob("*.safetensors")
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointError, match="is a pointer of Git LFS"):
+        load_clip(f"{library}:{copy}")

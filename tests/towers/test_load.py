@@ -1,6 +1,7 @@
 """CLIP models from every source, exactly, and what is not one."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -432,3 +433,46 @@ def test_weights_that_cannot_be_read_now(suffix, error, tmp_path, monkeypatch):
     monkeypatch.setattr("safetensors.safe_open", fails)
     with pytest.raises(type(error)):
         load_clip("embedded", str(file))
+
+
+DAMAGED = {
+    "nan": ({"ln_final.weight": torch.full((64,), math.nan)}, "such as ln_final.weight"),
+    "infinite scale": ({"logit_scale": torch.tensor(1000.0)}, r"exp\(logit_scale\)"),
+    "whole numbers": ({"ln_final.weight": torch.ones(64, dtype=torch.int8)}, "hold torch.int8, no"),
+    "complex": ({"ln_final.bias": torch.ones(64, dtype=torch.complex64)}, "torch.complex64, no"),
+    "few tokens": ({"token_embedding.weight": torch.ones(99, 64)}, "embeds 99 tokens; OpenAI's"),
+    "one too many": ({"another.weight": torch.ones(3)}, 'in state_dict: "another.weight"'),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_values_that_no_clip_has_are_named(name, tmp_path):
+    values, said = DAMAGED[name]
+    torch.save(small_clip().state_dict() | values, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=said):
+        load_clip("", str(tmp_path / "w.pt"), activation="gelu")
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "a web page, not the file"),
+        (b"", "it is empty"),
+    ],
+)  # fmt: skip
+def test_what_is_often_found_in_the_place_of_weights(content, said, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said):
+        load_clip("", str(tmp_path / name), activation="gelu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("tensors.safetensors", "w.pt"), ("plain.pt", "w.safetensors")]
+)
+def test_what_a_file_is_decides_and_not_what_it_is_called(kind, name, tmp_path):
+    SAVERS[kind](small_clip().state_dict(), tmp_path / name)
+    wanted = small_clip().encode_image(images(2))
+    loaded = load_clip("", str(tmp_path / name), activation="quick_gelu")
+    assert torch.equal(loaded.encode_image(images(2)), wanted)

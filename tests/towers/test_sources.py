@@ -150,7 +150,7 @@ BAD = {
     "another end": ("hf", "clip", edited("config.json", lambda c: c["text_config"].update(
         eos_token_id=7)), "reads the output of token 7, but its tokenizer ends a text with"),
     "no patches": ("hf", "siglip2", edited("config.json", lambda c: c["vision_config"].update(
-        num_patches=15)), "15 patches|cannot be read"),
+        num_patches=15)), "15 patches|lacks 1 of the values"),
     "open_clip: no config": ("open_clip", "vit", without("*.json"), "has no open_clip_config.json"),
     "open_clip: half": ("open_clip", "vit", edited(
         "open_clip_config.json", lambda c: c.pop("preprocess_cfg")), "lacks model_cfg or prepr"),

@@ -67,6 +67,8 @@ def _check_names(described: Mapping[str, Any], problems: list[str]) -> None:
         problems.append(f"labels are {brief(labels)} for {len(names)} class_names")
     elif not all(isinstance(label, str | int | float) for label in labels):
         problems.append(f"labels are {brief(labels)}, neither words nor numbers")
+    elif len({isinstance(label, str) for label in labels}) > 1 or len(set(labels)) < len(labels):
+        problems.append(f"labels are {brief(labels)}: words and numbers, or one label twice")
 
 
 def _check_pixels(pixels: Mapping[str, Any], side: int, problems: list[str]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CheckpointError
-from .safe_load import load, load_state
+from .safe_load import check_start, load, load_state
 
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/(stdout|stderr|fd/\d+)")
@@ -175,6 +175,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    check_start(path)
     # at once, and before it is looked at: a disk that does not answer is no damage
     file = io.BytesIO(Path(path).read_bytes())
     return load_state(file, path)

@@ -71,6 +71,26 @@ def _leaves(value: Any) -> Iterator[Any]:
             waiting.extend(value.values() if isinstance(value, dict) else value)
 
 
+_MISTAKEN = {  # beginning of a file that is no file of weights, in small letters: what it is
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; git lfs pull gets that",
+    b"<!doctype html": "a web page, not the file that was to be downloaded from it",
+    b"<html": "a web page, not the file that was to be downloaded from it",
+}
+
+
+def check_start(path: str | os.PathLike) -> None:
+    """Whether a file is what is often found in the place of weights.
+
+    Raises:
+        CheckpointError: it is empty, a pointer of Git LFS, or a web page.
+    """
+    with open(path, "rb") as file:
+        start = file.read(64).lstrip().lower()
+    what = next((what for how, what in _MISTAKEN.items() if start.startswith(how)), "")
+    if what or not start:
+        raise CheckpointError(f"{path} is {what or 'damaged or not a checkpoint: it is empty'}")
+
+
 def load_state(file: IO[bytes], path: str | os.PathLike) -> dict[str, Any]:
     """The state in a checkpoint on the CPU; a pickled scheduler object is read as None.
 

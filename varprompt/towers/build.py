@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError, DataError, pass_on_memory
+from .hub import brief_reason
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 """x * sigmoid(1.702 x), of OpenAI's models; the exact GELU, of most that open_clip trained."""
@@ -17,6 +18,7 @@ PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the RGB images that OpenA
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 _TOWER_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
+ONLY_OPENAI = ("input_resolution", "context_length", "vocab_size")  # entries of its archives
 _HEAD = 64  # width of an attention head in all of OpenAI's transformers ...
 _WIDEST = 1024  # ... of which the widest image tower has this; wider ones of others differ
 
@@ -91,7 +93,7 @@ def build_clip(
         model.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
     except Exception as error:  # a state of another model makes them raise anything
         pass_on_memory(error, f"building {source}")
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = brief_reason(error)
         raise CheckpointError(f"{source} is not a CLIP of OpenAI's form: {text}") from error
     if activation == "gelu":
         for parent in list(model.modules()):
@@ -117,12 +119,36 @@ def check_form(state: dict[str, Any], source: str) -> None:
             f"{source} is not a CLIP of OpenAI's form: it lacks {', '.join(missing)} "
             f"(it has {', '.join(sorted(state)[:4]) or 'nothing'} ...)"
         )
+    strange = [k for k, v in state.items() if not v.is_floating_point() and k not in ONLY_OPENAI]
+    if strange := [k for k in strange if not k.endswith(".num_batches_tracked")]:
+        kinds = sorted({str(state[name].dtype) for name in strange})
+        raise CheckpointError(
+            f"{source} is not a CLIP of OpenAI's form: {', '.join(strange[:4])} hold "
+            f"{', '.join(kinds)}, no floating-point numbers"
+        )
     width = len(state["visual.conv1.weight"]) if "visual.proj" in state else 0
     if width > _WIDEST:
         raise CheckpointError(
             f"{source} has an image tower {width} wide. A weight file does not say how many heads "
             f"it has; OpenAI's have {_HEAD} numbers a head and end at {_WIDEST}, open_clip's wider "
             "ones have more. It cannot be loaded without a source that knows its architecture"
+        )
+
+
+def check_numbers(model: Any, source: str) -> None:
+    """Whether a CLIP is made of finite numbers; others make every probability NaN.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    values = model.state_dict()
+    bad = [name for name, value in values.items() if not value.isfinite().all()]
+    if not values["logit_scale"].float().exp().isfinite().all():
+        bad.append("exp(logit_scale)")
+    if bad:
+        raise CheckpointError(
+            f"{source} is damaged: {len(bad)} of its parts hold what is no finite number, such as "
+            f"{', '.join(bad[:4])}"
         )
 
 

@@ -15,6 +15,7 @@ from ..errors import CheckpointError, ConfigError, pass_on_memory
 from .download import file_sha256
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]  # nothing that could hold code
+SMALLEST_STD, _FAR = 1e-6, 1e3  # of pixels; as of INPUT.PIXEL_STD and INPUT.PIXEL_MEAN
 _LARGEST_JSON = 64 << 20  # bytes; configurations are small, the largest tokenizers are 30 MB
 
 
@@ -76,25 +77,30 @@ def files_sha256(parts: list[str | Path]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def triple(value: Any, what: str, place: object) -> tuple[float, float, float]:
-    """Three numbers, of red, green and blue.
+def triple(
+    value: Any, what: str, place: object, least: float = -_FAR
+) -> tuple[float, float, float]:
+    """Three numbers of `least` or more, of red, green and blue.
 
     Raises:
         ConfigError: `value` is something else.
     """
     if isinstance(value, list | tuple) and len(value) == 3:
         try:
-            red, green, blue = (float(v) for v in value)
-            return red, green, blue
+            red, green, blue = found = [float(v) for v in value]
+            if all(least <= v <= _FAR for v in found):
+                return red, green, blue
         except (TypeError, ValueError):
             pass
-    raise ConfigError(f"{place} states {what} {value!r}; three numbers are needed")
+    raise ConfigError(
+        f"{place} states {what} {value!r}; three numbers from {least:g} to {_FAR:g} are needed"
+    )
 
 
 def brief_reason(error: BaseException) -> str:
-    """The first line of what an error says, or else its class."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    """The first line of what an error says, and what follows a colon at its end; or its class."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(" ".join(lines).split())[:300] if lines[0].endswith(":") else lines[0][:200]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..common.safe_load import check_start
 from ..errors import CheckpointError, ConfigError, pass_on_memory
 from .adapt import AdaptedCLIP, ImageTower, TextParts, pooled_form, square, stated_activation
 from .build import Provenance
 from .forms import TextForm, tokenizer_form
-from .hub import brief_reason, files_sha256, model_folder, quietly, read_json, triple
+from .hub import SMALLEST_STD, brief_reason, files_sha256, model_folder, quietly, read_json, triple
 
 _CLASSES = {"clip": "CLIPModel", "siglip": "SiglipModel", "siglip2": "Siglip2Model"}
 _LAYER = {  # name of a value in a layer there -> here; query, key and value are joined
@@ -82,14 +84,27 @@ def _normalisation(folder: Path) -> tuple[tuple[float, float, float], tuple[floa
         )
     said = read_json(found)
     said = said.get("image_processor", said)
+    factor = said.get("rescale_factor", 1 / 255)
+    if said.get("do_rescale") is False or not _is_usual(factor):
+        raise ConfigError(
+            f"{found} states rescale_factor {factor!r}, do_rescale {said.get('do_rescale')!r}: "
+            "only pixels from 0 to 1, 1/255 of what is stored, can be given here"
+        )
     if said.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     mean = triple(said.get("image_mean"), "image_mean", found)
-    return mean, triple(said.get("image_std"), "image_std", found)
+    return mean, triple(said.get("image_std"), "image_std", found, SMALLEST_STD)
+
+
+def _is_usual(factor: Any) -> bool:
+    """Whether pixels of 0 to 255 are made 0 to 1."""
+    return isinstance(factor, float) and math.isclose(factor, 1 / 255, rel_tol=1e-3)
 
 
 def _model(library: Any, kind: Any, folder: Path) -> Any:
     """The model with all of its values, in float32."""
+    for file in folder.glob("*.safetensors"):
+        check_start(file)
     try:
         with quietly(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,7 +112,7 @@ def _model(library: Any, kind: Any, folder: Path) -> Any:
             library.utils.logging.disable_progress_bar()
             model, found = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True,
-                torch_dtype=torch.float32,
+                torch_dtype=torch.float32, ignore_mismatched_sizes=True,
             )  # fmt: skip
     except Exception as error:  # a damaged folder makes it raise anything
         pass_on_memory(error, f"reading {folder}")
@@ -109,6 +124,11 @@ def _model(library: Any, kind: Any, folder: Path) -> Any:
     if missing:  # transformers would go on with random values
         raise CheckpointError(
             f"{folder} lacks {len(missing)} of the values of a {kind.__name__}, e.g. {missing[:3]}"
+        )
+    if extra := sorted(name for name in found["unexpected_keys"] if "position_ids" not in name):
+        raise CheckpointError(  # and would leave these out
+            f"{folder} holds {len(extra)} values that its config.json has no place for, e.g. "
+            f"{extra[:3]}"
         )
     return model.eval()
 
@@ -150,6 +170,11 @@ def _text(model: Any, form: TextForm) -> TextParts:
     if head.bias is not None:
         state["text_bias"] = head.bias
     layers = tower.encoder.layers
+    if not layers or not config.layer_norm_eps > 0:
+        raise ConfigError(
+            f"the text tower is stated to have {len(layers)} layers and layer_norm_eps "
+            f"{config.layer_norm_eps}; it needs at least one, and a number above 0"
+        )
     return TextParts(
         state,
         [_layer(layer) for layer in layers],

@@ -15,6 +15,7 @@ from .build import (
     Provenance,
     build_clip,
     cast_clip,
+    check_numbers,
     clip_module,
     input_size,
 )
@@ -103,6 +104,7 @@ def load_clip(
             f"the activation of {stated.source} is {stated.activation}; leave out "
             f"MODEL.BACKBONE.ACTIVATION, which is {activation}"
         )
+    check_numbers(model, stated.source)
     model.weights_sha256, model.activation = stated.weights_sha256, stated.activation
     return model.to(device).eval().requires_grad_(False)
 

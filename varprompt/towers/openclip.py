@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ..common.safe_load import check_start
 from ..errors import CheckpointError, ConfigError, pass_on_memory
 from .adapt import AdaptedCLIP, ImageTower, square, stated_activation
 from .build import Provenance
-from .hub import brief_reason, files_sha256, model_folder, quietly, read_json, triple
+from .hub import SMALLEST_STD, brief_reason, files_sha256, model_folder, quietly, read_json, triple
 from .openclip_text import text_form_of, text_parts
 
 _CONFIG = "open_clip_config.json"
@@ -60,7 +61,7 @@ def load_open_clip(name: str, path: str = "", activation: str = "") -> Any:
         found.source, files_sha256([found.config, found.weights]),
         stated_activation(text.activation, found.source), clip.context_length,
         triple(preprocess["mean"], "mean", found.source),
-        triple(preprocess["std"], "std", found.source),
+        triple(preprocess["std"], "std", found.source, SMALLEST_STD),
         "softmax" if model.logit_bias is None else "sigmoid",
     )  # fmt: skip
     return clip
@@ -180,6 +181,7 @@ def _model(library: Any, found: _Found) -> Any:
             f"the text tower of {found.source} is {config['text_cfg']['hf_model_name']}, which is "
             "no transformer of CLIP's form: prompts cannot be put in front of its words"
         )
+    check_start(found.weights)
     options = {k: v for k, v in found.said.items() if k == "quick_gelu"}
     try:
         with quietly(), warnings.catch_warnings():

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from ..common import files
-from ..common.safe_load import check_unpacked_size
+from ..common.safe_load import check_start, check_unpacked_size
 from ..errors import CheckpointError, ConfigError, disk_failed, pass_on_memory
-from .build import ACTIVATIONS, build_clip
+from .build import ACTIVATIONS, ONLY_OPENAI, build_clip
+from .hub import brief_reason
 
-_ONLY_OPENAI = {"input_resolution", "context_length", "vocab_size"}  # entries of its archives
+_WORDS = 49408
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def load_file(path: str, activation: str = "") -> Any:
         )
     said = activation or found.activation
     model = build_clip(found.state, path, said or "quick_gelu")  # first of all: is it a CLIP?
+    if (words := len(model.token_embedding.weight)) < _WORDS:
+        raise CheckpointError(f"{path} embeds {words} tokens; OpenAI's tokenizer knows {_WORDS}")
     if not said:
         raise ConfigError(
             f"{path} does not say which activation its CLIP was trained with, and a wrong one "
@@ -73,7 +76,8 @@ def read_weights(path: Path) -> Weights:
         raise CheckpointError(f"CLIP weight file {path} does not exist (MODEL.BACKBONE.PATH)")
     said = ""
     try:
-        if path.suffix == ".safetensors":
+        check_start(path)
+        if _is_safetensors(path):
             state, said = _read_safetensors(path)
         elif _is_torchscript(path):
             state = _read_torchscript(path)
@@ -86,7 +90,7 @@ def read_weights(path: Path) -> Weights:
         if disk_failed(error):
             raise
         pass_on_memory(error, f"reading {path}")
-        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = brief_reason(error)
         raise CheckpointError(f"{path} is damaged or not a weight file: {text}") from error
     if isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -95,9 +99,16 @@ def read_weights(path: Path) -> Weights:
         for k, v in state.items()
         if isinstance(k, str) and isinstance(v, Tensor)
     }
-    if state.keys() >= _ONLY_OPENAI:
+    if state.keys() >= set(ONLY_OPENAI):
         said = "quick_gelu"
     return Weights(state, said if said in ACTIVATIONS else "")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins like one, whatever it is called: 8 bytes of length, then JSON."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return not start.startswith(b"PK") and (start[8:] == b"{" or path.suffix == ".safetensors")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], str]:
