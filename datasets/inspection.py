@@ -16,7 +16,9 @@ from varprompt.common.characters import printable
 from varprompt.common.checks import check_choice
 from varprompt.common.console import out
 from varprompt.errors import DataError
+from varprompt.images.content import ContentHasher
 from varprompt.images.read import read_rgb
+from varprompt.run.identity import Images, twins
 from varprompt.settings.flags import Parser
 from varprompt.settings.nodes import extend_cfg
 from varprompt.settings.plugins import add_import_flag, load_plugins
@@ -125,6 +127,14 @@ def decode_all(finding: Finding) -> None:
         broken = [problem for problem in bar if problem]
     if broken:
         finding.gaps.append(f"{len(broken)} unreadable images; get again the first: {broken[0]}")
+    elif getattr(finding.kind, "own_data", False):
+        hasher, root = ContentHasher(finding.notes.append), finding.dataset.dataset_dir
+        finding.notes += twins(
+            {
+                "train_images": Images.of(parts[0], root, hasher),
+                "test_images": Images.of(parts[2], root, hasher),
+            }
+        )
 
 
 def _problem(path: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def identify(
         lists["test_images"] = data.val if cfg.TEST.SPLIT == "val" and data.val else data.test
     if cfg.TEST.CALIBRATION != "none":
         lists["calibration_images"] = data.val or data.train_x
-    images = {part: _images(items, cfg.DATASET.ROOT, hasher) for part, items in lists.items()}
+    images = {part: Images.of(items, cfg.DATASET.ROOT, hasher) for part, items in lists.items()}
     named = {"weights_file": _weights_place(cfg.MODEL.BACKBONE), "prompts": cfg.DATASET.PROMPTS}
     if not checkpoint:
         named["init_weights"] = cfg.MODEL.INIT_WEIGHTS
@@ -112,15 +112,6 @@ def _content_of(path: str, hasher: ContentHasher) -> str:
     digests = hasher.digests([str(p) for p in within], "file")
     rows = [f"{p.relative_to(place)} {d}\n" for p, d in zip(within, digests, strict=True)]
     return hashlib.sha256("".join(rows).encode(errors="surrogateescape")).hexdigest()
-
-
-def _images(items: Sequence[Any], root: str, hasher: ContentHasher) -> Images:
-    prefix = os.path.join(root, "")
-    return Images(
-        [item.label for item in items],
-        hasher.digests([item.impath for item in items]),
-        [item.impath.removeprefix(prefix) for item in items],
-    )
 
 
 def _say(text: str) -> None:

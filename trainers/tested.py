@@ -16,7 +16,7 @@ from varprompt.model import Predictor
 from varprompt.objective import average_samples
 from varprompt.run.calibrated import Calibrated
 from varprompt.run.folder import CALIBRATION
-from varprompt.run.identity import TEST, TRAIN, Identity
+from varprompt.run.identity import TEST, TRAIN, Identity, twins
 from varprompt.run.predictions import Predictions, write_predictions
 from varprompt.run.results import Tally, too_many
 from varprompt.run.store import file_sha256, model_file
@@ -164,10 +164,13 @@ class TestedTrainer(SavedTrainer):
             checkpoint=self.checkpoint_sha256 if self.mode == TEST else "",
             calibration=Path(self.model_dir, CALIBRATION) if self.model_dir else None,
         )  # fmt: skip
-        if self.mode == TEST:
-            return now
-        then = self.identity
-        return replace(now, images={**now.images, **then.images}, files=then.files)
+        if self.mode != TEST:
+            then = self.identity
+            now = replace(now, images={**now.images, **then.images}, files=then.files)
+        if getattr(self.dm.dataset, "own_data", False):
+            for line in twins(now.images):
+                self.note(f"ATTENTION: {line}")
+        return now
 
     def init_writer(self, log_dir: str) -> None:
         """TensorBoard's file, which only the first process writes."""

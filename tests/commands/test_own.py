@@ -100,3 +100,21 @@ def demo_usage(capsys, *words):
     with pytest.raises(SystemExit, match="2"):
         run_tool("varprompt.commands.demo", list(words))
     return capsys.readouterr().err.partition(" (--help")[0]
+
+
+def test_images_that_stand_there_twice_are_said(photos, tmp_path, capsys):
+    for i in range(6):
+        shutil.copy(photos / "red/0.png", photos / f"red/again{i}.png")
+        shutil.copy(photos / "red/1.png", photos / f"green/from red{i}.png")
+    assert demo.main([str(photos), "--output", str(tmp_path / "o")]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"1 images are in several classes at once, such as .*/(red|green)/", said)
+    assert re.search(r"\d of \d+ test images are among the training images, too, such as", said)
+
+
+def test_folders_beside_train_are_said(photos, tmp_path, capsys):
+    (photos / "train").mkdir()
+    for name in NAMES[:2]:
+        (photos / name).rename(photos / "train" / name)
+    assert demo.main([str(photos), "--output", str(tmp_path / "o")]) == 0
+    assert "1 x a folder that is not read, such as blue" in capsys.readouterr().err

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import layouts
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
+from PIL import Image
 
+from datasets import inspection
 from trainers.data import check_trainable
 from varprompt.errors import ConfigError, DataError
 from varprompt.images.class_folders import labelled_images
@@ -149,3 +152,15 @@ def test_folders_that_are_called_alike_are_one_class_and_said(top, make_cfg, cap
     (top / "classnames.txt").write_text("".join(f"{name} pet\n" for name in names))
     assert "pet" in load(top, make_cfg).classnames
     assert f"The folders {', '.join(names)} are one class" in capsys.readouterr().out
+
+
+def test_the_same_image_twice_is_said_by_the_check(top, capsys):
+    said = "test images are among the training images, too, such as"
+    for i, path in enumerate(sorted(top.glob("*/*.jpg"))):
+        Image.new("RGB", (3, 2), (7 * i, 0, 0)).save(path)
+    inspection.main([str(top), "folder", "--images"])
+    assert said not in capsys.readouterr().out
+    for i in range(8):
+        shutil.copy(top / "cat" / "00.jpg", top / "cat" / f"x{i}.jpg")
+    inspection.main([str(top), "folder", "--images"])
+    assert said in capsys.readouterr().out

@@ -85,7 +85,7 @@ def test_a_single_bad_image_is_named(tmp_path):
         as_rgb(Image.new("F", (4, 4)))
 
 
-@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize("suffix", [".heic", ".avif", ".mpo"])
 def test_photos_of_phones(suffix, tmp_path):
     assert suffix in suffixes()
     smooth = np.linspace(30, 220, 64, dtype=np.uint8)[None, :, None].repeat(48, 0).repeat(3, 2)

@@ -60,3 +60,16 @@ def test_test_images_alone(pictures, tmp_path, capsys):
     capsys.readouterr()
     assert main(command(root, tmp_path / "train", OPTIM__MAX_EPOCH=1)) == 2
     assert "has test images only" in capsys.readouterr().err
+
+
+def test_images_that_are_trained_on_and_tested_are_said(pictures, tmp_path, capsys):
+    root = shutil.copytree(pictures, tmp_path / "root")
+    one = command(root, tmp_path / "one", OPTIM__MAX_EPOCH=1)
+    assert main(one) == 0 and "ATTENTION" not in capsys.readouterr().out
+    for part, name in (("train", "sun"), ("test", "x")):
+        shutil.copy(root / "pictures/test/sun/1.png", root / f"pictures/{part}/{name}/again.png")
+    whole = {"OPTIM__MAX_EPOCH": 1, "DATASET__NUM_SHOTS": -1}
+    assert main(command(root, tmp_path / "two", **whole)) == 0
+    said = capsys.readouterr().out
+    assert "ATTENTION: 1 images are in several classes at once, such as pictures/" in said
+    assert "2 of 21 test images are among the training images" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..images.class_folders import PARTS, is_divided, labelled_images
 from ..images.inputs import check_images
 from ..images.lists import ListedImage, is_list, read_list
 from ..images.loaders import derive_seed
+from ..images.tree import beside, summary
 from ..prompt_texts import PromptTexts, parse_prompts, read_prompts
 
 
@@ -142,6 +144,10 @@ def divided(folder: str | os.PathLike, note: Callable[[str], None]) -> dict[str,
         raise DataError(f"{top} is no folder: give a folder of class folders")
     if not is_divided(top):
         return {"train": _of(top, note)}
+    ignored = Counter[str]()
+    beside(str(top), "", ignored, taken=PARTS)
+    if ignored:
+        note(f"Ignored in {top}: {summary(ignored)}")
     return {part: _of(top / part, note) for part in PARTS if (top / part).is_dir()}
 
 

@@ -30,9 +30,11 @@ from ..classifier.saved import FOLDER
 from ..common.console import out, say
 from ..common.files import unwritable, write_atomic
 from ..errors import ConfigError, DataError
+from ..images.content import ContentHasher
 from ..images.stream import stream_images
 from ..predict.judge import RISK, Judge
 from ..predict.sheet import THUMBNAIL, Sheet
+from ..run.identity import Images, twins
 from ..settings.flags import Parser, given, given_path
 from ..uncertainty import risk_threshold, summary
 
@@ -79,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         balanced=args.balanced, seed=args.seed, n_workers=args.workers,
     )  # fmt: skip
     clf.fit(train.images, train.labels, validation=held and (held.images, held.labels))
+    for line in _twins(clf, train, test):
+        say(line)
     features = clf.encode(test.images)
     samples, found = clf.learned_.samples(features).cpu(), clf.learned_.predict(features)
     scaled = (samples / clf.temperature_).log_softmax(-1)
@@ -95,6 +99,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in (FOLDER, "test.csv", "test.html"):
         out(f"written: {args.output / name}")
     return 0
+
+
+def _twins(clf: PromptClassifier, train: Labelled, test: Labelled) -> list[str]:
+    """What is wrong with images that stand there several times."""
+    hasher = ContentHasher(say)
+    return twins(
+        {
+            part: Images(
+                targets_of(own.labels, clf.classes_).tolist(),
+                hasher.digests(own.images),
+                own.images,
+            )
+            for part, own in (("train_images", train), ("test_images", test))
+        }
+    )
 
 
 def _page(clf: PromptClassifier, test: Labelled, args: argparse.Namespace) -> bytes:

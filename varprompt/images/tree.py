@@ -9,6 +9,7 @@ from PIL import Image
 
 from .read import add_formats
 
+_OPENED_AS_OTHERS = {"MPO"}  # JPEG's opener reads it
 _HEIC = {".heic", ".heif"}
 # Formats that Pillow opens but that are no images of pixels, or need a program or a handler.
 _NO_PIXELS = {"EPS", "WMF", "MPEG", "GRIB", "BUFR", "HDF5"}
@@ -22,7 +23,7 @@ def suffixes() -> frozenset[str]:
     return frozenset(
         suffix.lower()
         for suffix, name in Image.registered_extensions().items()
-        if name in Image.OPEN and name not in _NO_PIXELS
+        if name in {*Image.OPEN, *_OPENED_AS_OTHERS} and name not in _NO_PIXELS
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import write_atomic
+from ..images.content import ContentHasher
 from .folder import INVENTORY
 
 TRAIN, TEST = "train", "test"
@@ -42,6 +43,18 @@ class Images:
     labels: Sequence[int]
     digests: Sequence[str]
     names: Sequence[str]
+
+    @staticmethod
+    def of(items: Sequence[Any], root: str, hasher: ContentHasher) -> Images:
+        """Those of Dassl's records (label, impath); names are relative to `root`.
+
+        Raises:
+            DataError: one is missing or cannot be read.
+        """
+        prefix = os.path.join(root, "")
+        paths = [item.impath for item in items]
+        names = [path.removeprefix(prefix) for path in paths]
+        return Images([item.label for item in items], hasher.digests(paths), names)
 
     @property
     def digest(self) -> str:
@@ -101,6 +114,29 @@ class Comparison:
 
     changed: tuple[str, ...]
     unknown: tuple[str, ...]
+
+
+def twins(images: Mapping[str, Images]) -> list[str]:
+    """Lines on images whose content is that of others: of another class, or of the training."""
+    places: dict[str, dict[int, str]] = {}
+    for several in images.values():
+        for name, label, digest in zip(several.names, several.labels, several.digests, strict=True):
+            places.setdefault(digest, {}).setdefault(label, name)
+    torn = [list(names.values()) for names in places.values() if len(names) > 1]
+    lines = []
+    if torn:
+        example = " and ".join(torn[0][:2])
+        lines.append(f"{len(torn)} images are in several classes at once, such as {example}")
+    learned, tested = images.get("train_images"), images.get("test_images")
+    if learned and tested:
+        known = set(learned.digests)
+        pairs = zip(tested.names, tested.digests, strict=True)
+        if again := [name for name, digest in pairs if digest in known]:
+            lines.append(
+                f"{len(again)} of {len(tested.digests)} test images are among the training images, "
+                f"too, such as {again[0]}: the figures are too good"
+            )
+    return lines
 
 
 def is_record(recorded: Any) -> bool:
