@@ -17,6 +17,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -47,10 +48,12 @@ RESULTS = ROOT / "benchmarks/results/stability.json"
 KEY = ("dataset", "seed", "recipe", "n_samples")
 DATASETS = ("digits", "chalk", "zoom")
 SAMPLES, MOST = (1, 2, 4, 10), 16
+FIXED = ("TRAINER.VPT.POSTERIOR", "fixed", "TRAINER.VPT.LOGVAR_INIT", "-7.0")
 GAUSSIAN = ("TRAINER.VPT.COMPONENT", "gaussian")
 RECIPES = {
     "official": Method("the authors' noise", "VPT", OFFICIAL),
     "scaled": Method("scaled", "VPT"),
+    "fixed": Method("scaled, noise of 0.03 held fixed", "VPT", FIXED),
     "gaussian": Method("mixture, Gaussian components", "VPT", GAUSSIAN, config="embedded_mixture"),
     "points": Method("mixture, points", "VPT", config="embedded_mixture"),
 }
@@ -123,15 +126,22 @@ def measure(args: argparse.Namespace) -> None:
         say(f"{dataset} seed {seed} {recipe} L = {n_samples}: new {row['new/same']:.1f} %")
 
 
+def complete(rows: Sequence[Row]) -> list[Row]:
+    """Those of the seeds that have as many runs as the first one."""
+    counts = Counter(row["seed"] for row in rows)
+    return [row for row in rows if counts[row["seed"]] == counts[rows[0]["seed"]]]
+
+
 def values(rows: Sequence[Row], recipe: str, n_samples: int, key: str) -> dict[tuple, float]:
-    """A figure of every data set and seed; key is base, new or H with same or most."""
+    """A figure of every data set and seed; `key` is base, new or H, with same or most."""
     part, n_test = key.split("/")
-    parts = ("base", "new") if part == "H" else (part,)
-    return {
-        (row["dataset"], row["seed"]): harmonic(*(row[f"{p}/{n_test}"] for p in parts))
-        for row in rows
-        if (row["recipe"], row["n_samples"]) == (recipe, 1 if recipe == "points" else n_samples)
-    }
+    own = (recipe, 1 if recipe == "points" else n_samples)
+    found = {}
+    for row in rows:
+        if (row["recipe"], row["n_samples"]) == own:
+            both = harmonic(row[f"base/{n_test}"], row[f"new/{n_test}"])
+            found[row["dataset"], row["seed"]] = both if part == "H" else row[key]
+    return found
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -194,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         if args.report:
-            rows = read(args.output, KEY)
+            rows = complete(read(args.output, KEY))
             out(table(rows))
             draw(rows, args.output.with_suffix(".png"))
         else:
