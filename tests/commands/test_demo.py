@@ -83,6 +83,7 @@ def test_table_of_one_real_run_and_a_failure(tmp_path, monkeypatch, capsys):
     assert demo.main([*words, "--data", str(tmp_path / "data")]) == 1
     shown = capsys.readouterr()
     assert "ZeroshotCLIP" in shown.out and "82.29" in shown.out
+    assert shown.out.lstrip().startswith("Highest H: ZeroshotCLIP, 79.5")
     assert "failed: ZeroshotCLIP broken digits seed 1: error: " in shown.err
     rows = json.loads((tmp_path / "o/runs.json").read_text())
     assert [(row["classes"], row["dataset"]) for row in rows] == [("base", "digits")] + [

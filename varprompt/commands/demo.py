@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from ..common.checks import check_choice, check_range
-from ..common.console import say
+from ..common.console import out, say
 from ..errors import ConfigError, VarPromptError
 from ..settings.configs import configs_folder
 from ..settings.flags import Parser, given_path
@@ -248,16 +248,20 @@ def run(argvs: list[list[str]]) -> None:
 
 
 def show(output: Path) -> None:
-    """Print the table; write it and the figure into `output`."""
+    """Print the best method and the table; write it and the figure into `output`."""
+    from ..report.best import highest
     from ..report.command import main as report
     from ..report.runs import find_runs
 
+    runs = find_runs(output).runs
+    if said := highest(runs):
+        out(said)
     report([str(output), "--write", str(output), "--no-published"])
     rows = [
         {
             "trainer": r.method.trainer, "config": r.method.config, "dataset": r.dataset,
             "classes": r.part, "seed": r.seed, **r.metrics,
         }
-        for r in find_runs(output).runs
+        for r in runs
     ]  # fmt: skip
     (output / "runs.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
