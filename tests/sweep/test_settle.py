@@ -1,5 +1,7 @@
 """What is settled: which runs, what is said before and after them."""
 
+import json
+
 import pytest
 
 import sweep
@@ -46,6 +48,20 @@ def test_a_failed_method_does_not_hide_the_others(run, monkeypatch, tmp_path):
     monkeypatch.setenv("FAKE_seed2", "2")  # not of the first runs, which are of seed 1
     code, _, said, shown = run()
     assert code == 1 and shown and said.count("Failed or not run") == 4
+    # what a run took is known by the next call, too
+    (tmp_path / "out/sweep.csv").unlink()
+    times = tmp_path / "out/settle_seconds.json"
+    known = json.loads(times.read_text())
+    assert len(known) == 5 and known["CoOp vit_b16_ep50_ctxv1"] > 0
+    known.pop("CoOp vit_b16_ep50_ctxv1")
+    times.write_text(json.dumps({name: 3600.0 for name in known}))
+    monkeypatch.delenv("FAKE_seed2")
+    code, _, said, _ = run()
+    assert code == 0 and "CoOp vit_b16_ep50_ctxv1 was begun by another call: no forecast of" in said
+    # 12 runs are left of three methods with seed 2: two of each data set, dtd has more classes
+    assert "will take 12.0 h if the images decide, and up to" in said
+    times.write_text("{")
+    assert settling._read_times(times) == {}
 
 
 @pytest.mark.parametrize(

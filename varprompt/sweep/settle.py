@@ -15,6 +15,7 @@ Takes the flags of sweep.py but --trainers, --cfg and --launcher slurm.
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from ..commands.cost import CLASSES
 from ..common.console import EXIT_RESUMABLE, out, say
+from ..common.files import write_atomic
 from ..errors import ConfigError
 from ..report.command import main as report
 from ..report.runs import Run, find_runs
@@ -32,6 +34,7 @@ from .command import finished_of, parser, wanted
 from .command import main as sweep
 
 ZERO_SHOT = "ZeroshotCLIP"
+_TIMES = "settle_seconds.json"  # in OUTPUT: what a run of each method took on the smallest data set
 Parts = dict[str, Run]  # base, new -> the run
 OURS = "VPT vit_b16_c4_ep50_mixture"
 
@@ -42,6 +45,11 @@ class Entry:
 
     trainer: str
     config: str = ""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.trainer} {self.config}".rstrip()
 
     @property
     def words(self) -> list[str]:
@@ -77,7 +85,7 @@ def settle(words: Sequence[str]) -> int:
     say(f"settle: {total} runs of {len(METHODS)} methods into {output}, {done} finished before")
     if args.list:
         return max(sweep(["base2new", *entry.words, *words]) for entry in METHODS)
-    if done < total and (code := _trial(cells, words)):
+    if done < total and (code := _trial(cells, words, output)):
         return code
     codes = []
     for entry in METHODS:
@@ -94,36 +102,60 @@ def _cells(entry: Entry, words: Sequence[str]) -> list[Cell]:
     return cells_of(wanted(args)[0])[0]
 
 
-def _trial(cells: dict[Entry, list[Cell]], words: Sequence[str]) -> int:
-    """Run each method on the smallest data set; say what the rest will take."""
+def _trial(cells: dict[Entry, list[Cell]], words: Sequence[str], output: Path) -> int:
+    """Run each method on the smallest data set; say what the rest will take.
+
+    What a run took is kept in `output`, so that a second call can say it, too.
+    """
     trained = [c for entry, own in cells.items() if entry.trainer != ZERO_SHOT for c in own]
     smallest = min((_dataset(cell) for cell in trained), key=lambda name: CLASSES.get(name, 40))
-    seed = trained[0].flag("--seed")
-    least = most = 0.0
+    seed, times = trained[0].flag("--seed"), _read_times(output / _TIMES)
     for entry, own in cells.items():
         mine = [c for c in own if _dataset(c) == smallest]
         if entry.trainer != ZERO_SHOT:  # which has no seed
             mine = [c for c in mine if c.flag("--seed") == seed]
         before = len(finished_of(mine))
+        if before == len(mine):
+            continue
         started = time.monotonic()
         code = sweep(["base2new", *entry.words, *_few(words, smallest, seed)])
-        seconds = time.monotonic() - started
         if code:
             return code
-        if before:
-            say(f"settle: {' '.join(entry.words[1::2])} was there on {smallest}: no forecast of it")
+        if not before:
+            times[entry.name] = (time.monotonic() - started) / len(mine)
+            text = json.dumps(times, indent=1)
+            write_atomic(output / _TIMES, lambda file, text=text: file.write(text.encode()))
+    _forecast(cells, times, CLASSES.get(smallest, 40))
+    return 0
+
+
+def _read_times(path: Path) -> dict[str, float]:
+    """Seconds of a run of each method, by an earlier call; {} if there was none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): float(seconds) for name, seconds in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # a forecast less
+
+
+def _forecast(cells: dict[Entry, list[Cell]], times: dict[str, float], size: int) -> None:
+    """Say what the unfinished runs will take, given those on a data set of `size` classes."""
+    least = most = 0.0
+    for entry, own in cells.items():
+        done = set(finished_of(own))
+        left = [_dataset(c) for c in own if c.name not in done]
+        if left and entry.name not in times:
+            say(f"settle: {entry.name} was begun by another call: no forecast of {len(left)} runs")
             continue
-        left = [_dataset(c) for c in own if c not in mine]
-        least += seconds / len(mine) * len(left)
-        size = CLASSES.get(smallest, 40)
-        most += seconds / len(mine) * sum((CLASSES.get(d, 40) / size) ** 2 for d in left)
+        seconds = times.get(entry.name, 0.0)
+        least += seconds * len(left)
+        most += seconds * sum((CLASSES.get(d, 40) / size) ** 2 for d in left)
     if most:
         say(
             f"settle: the other runs will take {_duration(least)} if the images decide, and up to "
             f"{_duration(most)} if the texts of all classes do, one run at a time; Ctrl-C loses "
             "nothing"
         )
-    return 0
 
 
 def _few(words: Sequence[str], dataset: str, seed: str) -> list[str]:
