@@ -1,0 +1,44 @@
+"""The benchmark of the classifier's default: it learns what the classifier learns."""
+
+import numpy as np
+import pytest
+
+from benchmarks import classifier_default as benchmark
+from benchmarks._mixture_tasks import draw, towers
+from varprompt import PromptClassifier
+from varprompt.classifier import classifier as shipped
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return draw("Chalk", 901, 16, towers(), tmp_path_factory.mktemp("features"))
+
+
+@pytest.mark.parametrize("kind", ["default", "photos"])
+def test_it_learns_what_the_classifier_learns(task, kind, monkeypatch):
+    """Features stand for images: then both have the same probabilities and temperature."""
+    texts = benchmark.kinds()[kind]
+    monkeypatch.setattr(benchmark.recipe, "_EPOCHS", 2)
+    expected = benchmark.learned(task, texts, towers().clip)
+    monkeypatch.setattr(
+        shipped.Learned, "encode", lambda self, images, *_: task.train.features.clone()
+    )
+    options = {"posterior": "mixture", "templates": texts} if texts else {}
+    images = np.zeros((len(task.train.labels), 4, 4, 3), np.uint8)
+    fitted = PromptClassifier("embedded", device="cpu", progress=False, **options).fit(
+        images, task.train.labels.numpy(), class_names=dict(enumerate(task.names["base"]))
+    )
+    assert fitted.temperature_ == pytest.approx(expected.temperature, rel=1e-4) != 1
+    got, want = (own.predict(task.val.features).prob for own in (fitted.learned_, expected))
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_the_table_counts_tasks_above_the_default():
+    rows = [
+        {"dataset": d, "seed": 901, "kind": kind, **dict.fromkeys(benchmark.FIGURES, value)}
+        for d, more in (("a", 1.0), ("b", -1.0))
+        for kind, value in (("default", 5.0), ("photos", 5.0 + more), ("embedded", 6.0))
+    ]  # fmt: skip
+    lines = benchmark.table(rows).splitlines()
+    assert [line.split(" | ")[-1] for line in lines[2:]] == ["- |", "1 of 2 |", "2 of 2 |"]
+    assert lines[4].startswith("| embedded | 6.000 |")
