@@ -29,7 +29,10 @@ def out_of_memory(error: BaseException) -> bool:
 
     Workers that load data die without a word then.
     """
-    texts = ("out of memory", "can't allocate memory", "not enough memory", "DataLoader worker (")
+    texts = (
+        "out of memory", "t allocate memory", "Cannot allocate memory", "not enough memory",
+        "failed to map segment", "DataLoader worker (",
+    )  # fmt: skip
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 

@@ -38,6 +38,8 @@ ENDS = {
         2, "error: no\\x1b images\n",
     ),
     "system": (f"{MAIN}    open('/proc/x', 'w')", 2, "error: [Errno 2] No such file or "),
+    "limit": (f"{MAIN}    raise ImportError('x.so: failed to map segment from shared object')", 2,
+              "error: the memory is full (ImportError)"),
     "memory": (f"{MAIN}    raise MemoryError", 2, "error: the memory is full"),
     "package": (f"import no_such_package\n{MAIN}    pass", 2,
                 "error: the package no_such_package is not installed: pip install"),
@@ -184,6 +186,31 @@ def test_whoever_ends_it_nothing_half_written_stays(number, code, tool, tmp_path
     ended = run(name, path=tmp_path, cwd=tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "interrupted\n")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(tool, tmp_path):
+    (tmp_path / "out").mkdir()
+    name = tool(
+        f"import os, time\nfrom varprompt.common.files import write_atomic\n"
+        f"def twice(file):\n    try:\n        os.kill(os.getpid(), {int(signal.SIGINT)})\n"
+        f"        time.sleep(9)\n    finally:\n"
+        f"        os.kill(os.getpid(), {int(signal.SIGINT)})\n"
+        f"{MAIN}    write_atomic('out/x', twice)"
+    )
+    ended = run(name, path=tmp_path, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_hangup_that_is_heard_twice_does_not_cut_the_end_short(tool, tmp_path):
+    """From the terminal, and from the shell that passes it on."""
+    hangup = "os.kill(os.getpid(), signal.SIGHUP)"
+    name = tool(
+        f"import os, signal\n{MAIN}    try:\n        {hangup}\n    finally:\n"
+        f"        {hangup}\n        open('done', 'w').close()"
+    )
+    assert run(name, path=tmp_path, cwd=tmp_path).returncode == 129
+    assert (tmp_path / "done").exists()
 
 
 def test_a_hangup_that_is_ignored_stays_ignored(tool, tmp_path):

@@ -115,7 +115,7 @@ def test_lists(separator, top, make_cfg):
         ("x.csv", ["path,label", ",cat"], "rows without a path: 1"),
         ("x.csv", ["path,label,split", "a,b,trial"], "rows of another split than train, val, test"),
         ("x.csv", ["path,label,split", "a,b,test", "c,d,"], "rows without a split, where others"),
-        ("x.csv", ["path,label", "a,b", "a,c"], "images that stand there twice: 1"),
+        ("x.csv", ["path,label", "a,b", "./a,c"], "images that stand there twice: 1"),
         ("x.csv", ["path,label,split", "no.jpg,b,train", "no2.jpg,b,test"], "do not exist"),
         ("x.jsonl", ["{"], "line 1: not JSON"),
         ("x.jsonl", ["[1]"], "is no object with path and label"),

@@ -243,3 +243,16 @@ def test_what_is_left_out_is_in_the_written_report(output, tmp_path):
     text = (tmp_path / "tables/report.md").read_text()
     assert "## Left out" in text and "its accuracy is 101.0, no number from 0 to 100" in text
     assert json.loads((output.root / RUN / "seed2/results.json").read_text())["accuracy"] == 101.0
+
+
+def test_a_copied_result_is_no_second_run(output, capsys):
+    """Of a folder that was copied for safety, or to start from."""
+    said = says(date="2026-11-28T01:00:00+00:00")
+    runs = "digits/VPT/c_1shots"
+    for place in (f"{runs}/seed1", f"{runs}/seed1 (copy)", "digits/VPT/d_1shots/seed1"):
+        output.json(place, 70.0, **said)
+    output.json(f"{runs}/seed2", 80.0, **says(seed=2, date="2026-11-28T01:00:00+00:00"))
+    found = find_runs(output.root)
+    assert len(found.runs) == 2 and sum("is a copy of" in line for line in found.problems) == 2
+    code, out, err = called(parse_test_res.main, [str(output.root / runs)], capsys)
+    assert code == 0 and out.count("file: ") == 2 and "is a copy of" in out + err

@@ -68,7 +68,7 @@ def test_states_are_listed(run, monkeypatch):
 
 
 WRONG = """
-base3new | choose from base2new, cross, fewshot, zeroshot, or a .yaml
+base3new | choose from base2new, cross, fewshot, zeroshot, did you mean 'base2new'?; or give a .yaml
 no.yaml | configuration file no.yaml does not exist
 base2new --datasets dtdd | did you mean 'dtd'?
 base2new --trainers vpt | TRAINER is 'vpt'; choose from
@@ -98,3 +98,11 @@ def test_wrong_flags(run, capsys):
     with pytest.raises(SystemExit):
         sweep.main(["base2new", "--seeds", "1", "OPTIM.LR", "0.1"])
     assert "put another flag between" in capsys.readouterr().err
+
+
+def test_options_that_no_run_would_take_are_said_before_any_begins(run, tmp_path):
+    code, _, said = run(*FEW, "TRAINER.VPT.LL", "3", "OPTIM.LR", "fast")
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert "did you mean TRAINER.VPT.L?" in said and "OPTIM.LR is 'fast'" in said
+    code, _, said = run("base2ne", "--datasets", "dtd")
+    assert code == 2 and "did you mean 'base2new'?" in said

@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CheckpointError: it cannot be converted.
         OSError: the result cannot be written.
     """
-    parser = Parser(prog="varprompt convert", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="varprompt convert", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", metavar="IN", help="a checkpoint of either layout")
     parser.add_argument("target", metavar="OUT", help="the file to write")
     parser.add_argument("--to", choices=("coop", "ours"), required=True)

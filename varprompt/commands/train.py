@@ -66,6 +66,18 @@ def is_finished(argv: Sequence[str]) -> bool:
     return finished()
 
 
+def check_arguments(argv: Sequence[str]) -> None:
+    """Find out whether a call with these arguments can be, without looking at any data.
+
+    Raises:
+        ConfigError: unknown or unfitting trainer, data set, CLIP or options.
+    """
+    args = parser().parse_args(argv)
+    _register()
+    load_plugins(args.plugins)
+    check_run(setup_cfg(args), args)
+
+
 def _register() -> str:
     """Register data sets and trainers; returns which Dassl they plug into."""
     from ..standin.which import ensure_dassl

@@ -6,7 +6,6 @@ Ctrl-C during slow imports is handled as well. Nothing heavy may be imported her
 
 from __future__ import annotations
 
-import codecs
 import os
 import signal
 import sys
@@ -16,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import VarPromptError, out_of_memory
-from .characters import printable, replaced
+from .characters import printable
+from .streams import let_go_of_broken_streams, safe_standard_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 INTERRUPTED = 130
 DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
-_ERRORS = "varprompt.plain"
 
+unfinished: set[str] = set()  # files that are being written under a temporary name
 _interrupted = 0  # number of the signal that has asked this process to end
 _exit_code = 0  # of a process that a signal ends; 0 = that of a shell, 128 + the signal's number
 
@@ -50,7 +50,7 @@ def run_tool(module: str, argv: Sequence[str] | None = None) -> int:
     """
     from importlib import import_module
 
-    with _interruptions(), _safe_streams():
+    with _interruptions(), safe_standard_streams():
         try:
             code = import_module(module).main(argv)
             sys.stdout.flush()
@@ -185,6 +185,8 @@ def ends_politely() -> list[signal.Signals]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _interrupted
+    if _interrupted == getattr(signal, "SIGHUP", -1) == number:
+        return  # a shell passes on to its jobs what they have heard from their terminal
     if _interrupted:  # impatient
         _end(number)
     _interrupted = number
@@ -201,52 +203,10 @@ def _unraisable(args: Any) -> None:
 def _end(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     with suppress(OSError):
         os.write(2, b"interrupted\n")
+    for file in unfinished:
+        with suppress(OSError):
+            os.unlink(file)
+    for child in getattr(sys.modules.get("multiprocessing.process"), "_children", ()):
+        with suppress(OSError, AttributeError, TypeError):
+            os.kill(child.pid, signal.SIGKILL)  # it would notice only seconds later
     os._exit(_exit_code or 128 + number)
-
-
-@contextmanager
-def _safe_streams() -> Iterator[None]:
-    """Standard streams that are open and take every character, if escaped."""
-    open_standard_numbers()
-    before = sys.stdout, sys.stderr
-    codecs.register_error(_ERRORS, replaced)
-    changed, opened = [], []
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by >&-
-            opened.append(open(os.devnull, "w", encoding="utf-8", errors=_ERRORS))
-            setattr(sys, name, opened[-1])
-        elif hasattr(stream, "reconfigure"):
-            changed.append((stream, stream.errors))
-            stream.reconfigure(errors=_ERRORS)
-    try:
-        yield
-    finally:
-        for stream, errors in changed:
-            with suppress(OSError, ValueError):
-                stream.reconfigure(errors=errors)
-        sys.stdout, sys.stderr = before
-        for stream in opened:
-            stream.close()
-
-
-def open_standard_numbers() -> None:
-    """Open whatever of stdin, stdout and stderr is closed (``>&-``), leading nowhere.
-
-    The next file would get its number, and hold what libraries write to it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-
-
-def let_go_of_broken_streams() -> None:
-    """Python flushes both once more at its end, which must not fail again."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

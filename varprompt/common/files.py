@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CheckpointError
+from .console import unfinished
 from .safe_load import check_start, load, load_state
 
 _UNFINISHED = ".tmp"  # end of the name of a file that is being written
@@ -56,6 +57,7 @@ def write_atomic(
     if path.is_symlink():
         path = Path(os.path.realpath(path))
     handle, temporary = _temporary_beside(path)
+    unfinished.add(temporary)
     try:
         with os.fdopen(handle, "w+b") as file:
             save(file)
@@ -70,6 +72,8 @@ def write_atomic(
         if isinstance(error, OSError) and error.filename is None:  # of a full disk
             error.filename = str(path)
         raise
+    finally:
+        unfinished.discard(temporary)
 
 
 def unwritable(path: str | os.PathLike) -> str:

@@ -48,10 +48,10 @@ def read_list(path: str | os.PathLike) -> list[ListedImage]:
         image, wrong = _listed(row)
         if image is None:
             problems.add(wrong, f"line {number}: {brief(dict(row))}")
-        elif image.path in found:
+        elif (place := os.path.normpath(image.path)) in found:  # ./a.png is a.png
             problems.add("images that stand there twice", f"line {number}: {image.path}")
         else:
-            found[image.path] = image
+            found[place] = image
     rows = list(found.values())
     if any(row.part for row in rows):
         for listed in rows:

@@ -24,7 +24,7 @@ from ..common.console import out, say
 from ..errors import ConfigError
 from ..settings.flags import Parser
 from .logs import TEST_BEGINS, TRAINING_ENDS, Reading, logs_of, result_in
-from .record import RESULTS, NotARecord, Record, read_record
+from .record import RESULTS, NotARecord, Record, copy_of, read_record
 from .settle import odd_ones_out
 from .walk import folders_in
 
@@ -94,11 +94,15 @@ def read_experiment(directory: str, query: Query) -> Experiment:
     experiment = Experiment(directory, query)
     names, experiment.skipped = folders_in(directory)
     records: dict[str, Record | None] = {}
+    originals: dict[str, str] = {}
     for name in names:
         folder = os.path.join(directory, name)
         try:
             reading = _reading(folder, query)
-            records[reading.file] = _record(folder)
+            record = _record(folder)
+            if why := copy_of(originals, record, printable(reading.file)):
+                raise NotARecord(f"{printable(reading.file)}: {why}")
+            records[reading.file] = record
         except NotARecord as reason:
             experiment.skipped.append(str(reason))
         else:

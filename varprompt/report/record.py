@@ -87,6 +87,7 @@ class Record:
     calibrated_ece: float | None = None  # % that a perfectly calibrated classifier would read
     data: Data = Data()
     selected_on_test: bool = False  # the epoch was chosen on the test images
+    digest: str = ""  # of all that it says, if it says when: no two runs say the same then
     options: Mapping[str, str] = field(default_factory=dict)  # but for data, seed and machine
     detail: Detail = Detail()
 
@@ -94,6 +95,13 @@ class Record:
     def settings(self) -> str:
         """A name for the options; empty if they are not recorded."""
         return name_of(self.options)
+
+
+def copy_of(originals: dict[str, str], record: Record | None, file: str) -> str:
+    """Why a result is another one's copy; "" if it is none. Keeps what it sees in `originals`."""
+    if record and record.digest and originals.setdefault(record.digest, file) != file:
+        return f"it is a copy of {originals[record.digest]}"
+    return ""
 
 
 def read_record(file: str) -> Record:
@@ -131,9 +139,15 @@ def read_record(file: str) -> Record:
             n_total=_integer(content, "n_total", 1, 10**9) or 0,
         ),
         selected_on_test=content.get("selected_on") == "test",
+        digest=_digest_of(content) if content.get("date") else "",
         options=of_a_method(config),
         detail=detail_of(content),
     )
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _load(file: str) -> dict[str, Any]:

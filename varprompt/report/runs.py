@@ -15,7 +15,7 @@ from ..errors import brief
 from .layout import Method, Place, place_of
 from .logs import logs_of, result_in
 from .published import KNOWN, folder_name
-from .record import PARTS, RESULTS, NotARecord, Record, read_record
+from .record import PARTS, RESULTS, NotARecord, Record, copy_of, read_record
 from .walk import Walk
 
 NAMELESS = "settings "  # begins the name of a configuration that no path names
@@ -68,13 +68,17 @@ def find_runs(root: str | os.PathLike, any_root: bool = False) -> Found:
     from .settle import settled
 
     runs: list[Run] = []
+    originals: dict[str, str] = {}
     walk = Walk(os.fspath(root))
     problems = walk.problems
     for folder, names in walk:
         if RESULTS not in names and not any(name.startswith("log.txt") for name in names):
             continue
         try:
-            runs.append(_read(folder))
+            run = _read(folder)
+            if reason := copy_of(originals, run.record, run.file):
+                raise NotARecord(f"{run.file}: left out, {reason}")
+            runs.append(run)
         except NotARecord as reason:
             problems.append(f"{printable(reason)}")
         except OSError as error:

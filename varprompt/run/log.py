@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from ..common.console import let_go_of_broken_streams, open_standard_numbers
+from ..common.streams import let_go_of_broken_streams, open_standard_numbers
 
 
 class SafeStream:

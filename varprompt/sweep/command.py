@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..common.checks import check_range
+from ..common.checks import check_choice, check_range
 from ..common.console import say
 from ..errors import ConfigError, VarPromptError
 from ..run.interrupt import StopRequest, stop_on_signal
@@ -103,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells, notes = cells_of(asked)
         for note in notes:
             say(f"note: {note}")
+        check_options(cells)
         finished = finished_of(cells)
         if args.list:
             return show(cells, finished)
@@ -137,8 +138,9 @@ def wanted(args: argparse.Namespace) -> tuple[Wanted, Path]:
     asked: dict[str, Any] = {"table": args.what, "options": {}, "grid": {}}
     if args.what not in TABLES:
         if not args.what.endswith((".yaml", ".yml")):
-            known = ", ".join(TABLES)
-            raise ConfigError(f"there is no table {args.what!r}; choose from {known}, or a .yaml")
+            problems: list[str] = []
+            check_choice(args.what, TABLES, "the table", problems)
+            raise ConfigError([f"{problem}; or give a .yaml" for problem in problems])
         asked |= {"table": "base2new"} | read_grid(args.what)
     for key, name in (LISTS | SINGLE).items():
         value = getattr(args, key, None) or asked.get(key)
@@ -162,6 +164,25 @@ def wanted(args: argparse.Namespace) -> tuple[Wanted, Path]:
     if env.get("GPU"):
         os.environ["CUDA_VISIBLE_DEVICES"] = env["GPU"]
     return new, output
+
+
+def check_options(cells: Sequence[Cell]) -> None:
+    """See to it that not all runs end with one error: one of each trainer and point is tried.
+
+    Raises:
+        ConfigError: everything that is wrong in their options.
+    """
+    from ..commands.train import check_arguments
+
+    kinds = {(cell.flag("--trainer"), *cell.point.items()): cell for cell in reversed(cells)}
+    problems: dict[str, None] = {}
+    for cell in kinds.values():
+        try:
+            check_arguments(cell.argv)
+        except ConfigError as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise ConfigError(list(problems))
 
 
 def finished_of(cells: Sequence[Cell]) -> list[str]:
