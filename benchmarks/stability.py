@@ -1,6 +1,6 @@
 """How many samples a recipe needs: accuracy from base to new classes with L = 1, 2, 4 and 10.
 
-    python benchmarks/stability.py
+    python benchmarks/stability.py --seeds 5
     python benchmarks/stability.py --report
 
 The authors' noise is many times a token embedding, so that with few samples what is learned and
@@ -193,7 +193,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             axes.minorticks_off()
         panels[0].sharey(panels[1])
         panels[0].set_ylabel("H in %, mean of sets and seeds")
-        panels[0].legend(frameon=False, fontsize=8)
+        handles, labels = panels[0].get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         return made
 
     save(figure, path)
