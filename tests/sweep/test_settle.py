@@ -115,3 +115,22 @@ def test_an_interruption_ends_all(run, monkeypatch, tmp_path):
     code, _, _, shown = run()
     assert (code, len(started), shown) == (75, 7, [])
     assert started[5:] == ["ZeroshotCLIP", "CoOp"]
+
+
+def test_at_the_end_tables_beside_the_published_rows_and_differences(tmp_path, capsys):
+    for dataset, gain in (("dtd", 1.0), ("eurosat", 3.0)):
+        for entry, base in ((METHODS[1], 70.0), (METHODS[4], 70.0 + gain)):
+            for part, folder in (("train_base", base), ("test_new", base - 10)):
+                place = tmp_path / "base2new" / part / dataset / "shots_16" / entry.trainer
+                place = place / entry.config / "seed1"
+                place.mkdir(parents=True)
+                content = {"accuracy": folder, "nll": 1.0, "ece": 5.0 + gain, "macro_f1": folder}
+                (place / "results.json").write_text(json.dumps(content))
+                log = f"Finish training\n=> result\n* total: 9\n* accuracy: {folder:.1f}%\n"
+                (place / "log.txt").write_text(log)
+    settling.show(tmp_path)
+    printed = capsys.readouterr().out
+    for word in ("VPT (published)", "ECE new", " H ", f"{OURS} minus", "CoOp vit_b16_ep50_ctxv1"):
+        assert word in printed, word
+    assert "+2.01 ± 12.78 (2 sets)" in printed and "± half of the 95 % interval" in printed
+    assert (tmp_path / "settled/base2new.csv").is_file()
