@@ -91,14 +91,15 @@ def test_table_of_one_real_run_and_a_failure(tmp_path, monkeypatch, capsys):
     ]
 
 
-def test_interrupt_stops_the_workers(tmp_path):
-    """Only the parent is told, as by kill; what it started ends as well, without a traceback."""
+@pytest.mark.parametrize(("tell", "number"), [(os.kill, signal.SIGINT), (os.killpg, signal.SIGHUP)])
+def test_interrupt_stops_the_workers(tell, number, tmp_path):
+    """Whether only the parent is told or, as by a terminal, all are; without a traceback."""
     command = [sys.executable, str(ROOT / "scripts/demo.py"), "--datasets", "digits", "--jobs", "1"]
     command += ["--output", str(tmp_path / "o"), "--data", str(tmp_path / "data")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, text=True)
     while not (tmp_path / "o/base2new").exists() and process.poll() is None:  # the first run
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    tell(process.pid, number)
     _, errors = process.communicate(timeout=60)  # until nobody has standard error open any more
     assert process.returncode == 130
     assert "interrupted; the same command goes on from here\n" in errors

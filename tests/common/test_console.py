@@ -191,7 +191,9 @@ def test_whoever_ends_it_nothing_half_written_stays(number, code, tool, tmp_path
 def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(tool, tmp_path):
     (tmp_path / "out").mkdir()
     name = tool(
-        f"import os, time\nfrom varprompt.common.files import write_atomic\n"
+        f"import os, time\nfrom varprompt.common import console\n"
+        f"from varprompt.common.files import write_atomic\n"
+        f"os.makedirs('photos/of mine')\nconsole.unfinished.add('photos')\n"
         f"def twice(file):\n    try:\n        os.kill(os.getpid(), {int(signal.SIGINT)})\n"
         f"        time.sleep(9)\n    finally:\n"
         f"        os.kill(os.getpid(), {int(signal.SIGINT)})\n"
@@ -199,7 +201,7 @@ def test_an_impatient_second_ctrl_c_leaves_nothing_behind_either(tool, tmp_path)
     )
     ended = run(name, path=tmp_path, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").iterdir()) and not (tmp_path / "photos").exists()
 
 
 def test_a_hangup_that_is_heard_twice_does_not_cut_the_end_short(tool, tmp_path):

@@ -52,6 +52,12 @@ def test_nothing_is_finished_without_results(make):
     assert not make().is_finished(1, pytest.fail)
 
 
+def test_a_folder_in_the_place_of_results_is_said_before_the_work(make, tmp_path):
+    (tmp_path / "results.json").mkdir()
+    with pytest.raises(ConfigError, match=r"results\.json is a folder"):
+        make().is_finished(1, pytest.fail)
+
+
 @pytest.mark.parametrize("mode", [TRAIN, TEST])
 def test_this_very_run(make, mode):
     finish(make(), identity(mode))

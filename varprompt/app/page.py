@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..common.console import out
+from ..common.console import out, unfinished
 from .answers import Answers, Photos
 
 _LARGEST = "64mb"  # of a photo
@@ -60,6 +60,7 @@ def serve(answers: Answers, host: str, port: int, browser: bool) -> None:
         OSError: it cannot listen there.
     """
     with TemporaryDirectory(prefix="varprompt-app-") as folder, _ended_by_sigterm():
+        unfinished.add(folder)  # goes also if somebody does not wait for the end
         os.environ["GRADIO_TEMP_DIR"] = folder  # read when the page is built, and later
         page = build_page(answers)
         _, address, _ = page.launch(

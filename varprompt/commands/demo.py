@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from ..common.checks import check_choice, check_range
@@ -188,6 +189,7 @@ def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
     failures = []
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: one thread a run
     sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _start_tracker()
     context = multiprocessing.get_context("spawn")
     deaf = (signal.SIGINT, signal.SIG_IGN)  # a terminal tells all; only this process listens
     with (
@@ -214,6 +216,17 @@ def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:
         finally:
             signal.signal(signal.SIGTERM, sigterm)
     return failures
+
+
+def _start_tracker() -> None:
+    """Start Python's resource tracker deaf to a closed terminal.
+
+    It would end, and the next one, which knows of nothing, print tracebacks.
+    """
+    if hasattr(signal, "SIGHUP"):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        resource_tracker.ensure_running()
+        signal.signal(signal.SIGHUP, before)
 
 
 def run(argvs: list[list[str]]) -> None:

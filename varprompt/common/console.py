@@ -7,6 +7,7 @@ Ctrl-C during slow imports is handled as well. Nothing heavy may be imported her
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 INTERRUPTED = 130
 DEBUG = "VARPROMPT_DEBUG"  # environment variable: tracebacks of defects
 
-unfinished: set[str] = set()  # files that are being written under a temporary name
+unfinished: set[str] = set()  # files and folders that must not outlive this process
 _interrupted = 0  # number of the signal that has asked this process to end
 _exit_code = 0  # of a process that a signal ends; 0 = that of a shell, 128 + the signal's number
 
@@ -203,9 +204,9 @@ def _unraisable(args: Any) -> None:
 def _end(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     with suppress(OSError):
         os.write(2, b"interrupted\n")
-    for file in unfinished:
+    for path in unfinished:
         with suppress(OSError):
-            os.unlink(file)
+            (shutil.rmtree if os.path.isdir(path) else os.unlink)(path)
     for child in getattr(sys.modules.get("multiprocessing.process"), "_children", ()):
         with suppress(OSError, AttributeError, TypeError):
             os.kill(child.pid, signal.SIGKILL)  # it would notice only seconds later

@@ -112,6 +112,8 @@ class Run:
             DataError: what is identified cannot be read.
         """
         file = self.folder / RESULTS
+        if file.is_dir():  # found out before hours of work
+            raise ConfigError(f"{file} is a folder, where results must go: move it away")
         if not file.is_file():
             return False
         results = read_results(self.folder) or {}
