@@ -27,6 +27,7 @@ from varprompt.errors import ConfigError, DataError
 from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.towers.frozen import FrozenCLIP
+from varprompt.towers.load import load_clip
 from varprompt.towers.tokens import POSITIONS
 
 TOLERANCE = 1e-5  # of float32 against float64, relative to the largest value
@@ -566,3 +567,12 @@ def test_everything_is_on_the_gpu(config, precision):
         assert logits.requires_grad and logits.shape[1:] == (3, len(NAMES))
         prediction = model.predictor()(model.towers.encode_image(pictures))
     assert logits.device.type == kl.device.type == prediction.device.type == "cuda"
+
+
+@pytest.mark.parametrize("n_train", [0, -1, 1.5, "3", None])
+def test_the_number_of_training_images_is_one(n_train):
+    model = prompted(PromptConfig(posterior="gaussian"))
+    with pytest.raises(ConfigError, match="n_train is"):
+        model.objective_config(n_train)
+    with pytest.raises(ConfigError, match="the name of a CLIP is None"):
+        load_clip(None)

@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 
+from varprompt.errors import DataError
 from varprompt.objective import (
     KL_REDUCTIONS,
     OBJECTIVES,
@@ -95,3 +96,10 @@ def test_extreme_logits_stay_finite():
     assert terms.loss.dtype == torch.float32
     assert terms.loss.item() == pytest.approx(190 + math.log(2), rel=1e-3)
     assert torch.isfinite(predictive_log_prob(logits)).all()
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0]), torch.zeros(B, 1, dtype=torch.long)])
+def test_labels_that_would_be_taken_for_those_of_some_images_are_refused(batch, labels):
+    logits, _, kl = batch
+    with pytest.raises(DataError, match=f"for {B} images: give"):
+        objective(logits, labels, kl, ObjectiveConfig("elbo", 1.0))

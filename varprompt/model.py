@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .class_prior import ClassPrior
+from .common.checks import check_range
 from .config import FRESH_NOISE, PromptConfig, check_kinds
 from .config_problems import check_names
 from .errors import ConfigError
@@ -114,7 +115,15 @@ class PromptedCLIP(nn.Module):
         return self.prompt_learner.n_dims
 
     def objective_config(self, n_train: int) -> ObjectiveConfig:
-        """The configured objective for a training set of `n_train` images."""
+        """The configured objective for a training set of `n_train` images.
+
+        Raises:
+            ConfigError: that is no number of images.
+        """
+        problems: list[str] = []
+        check_range(n_train, 1, 2**63, "n_train", problems, whole=True)
+        if problems:
+            raise ConfigError(problems)
         cfg = self.config
         scale = kl_scale(cfg.kl_weight, cfg.kl_reduction, self.n_dims, n_train)
         return ObjectiveConfig(cfg.objective, scale)

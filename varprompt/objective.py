@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .errors import DataError
+
 OBJECTIVES = ("iwae", "elbo")
 KL_REDUCTIONS = ("mean", "sum", "elbo", "sum_per_image")
 
@@ -67,7 +69,14 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
         labels: `(B,)`, int64.
         kl: `(K,)` in nats, summed over dimensions.
         cfg: which bound and the scale of the KL.
+
+    Raises:
+        DataError: not a label for each image; fewer would be taken for those of the first ones.
     """
+    if labels.shape != logits.shape[1:2]:
+        raise DataError(
+            f"labels have the shape {tuple(labels.shape)} for {logits.shape[1]} images: give (B,)"
+        )
     log_prob = sample_log_prob(logits)
     picked = log_prob.gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]  # (L, B)
     if cfg.objective == "iwae":

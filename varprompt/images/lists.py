@@ -19,6 +19,7 @@ from ..common.checks import Problems
 from ..errors import DataError, brief
 from .class_folders import PARTS
 
+_KEYS = ("path", "label", "split")
 _SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _LIKE_VAL = ("validation", "valid", "dev")
 
@@ -50,6 +51,8 @@ def read_list(path: str | os.PathLike) -> list[ListedImage]:
             problems.add(wrong, f"line {number}: {brief(dict(row))}")
         elif (place := os.path.normpath(image.path)) in found:  # ./a.png is a.png
             problems.add("images that stand there twice", f"line {number}: {image.path}")
+        elif _of_windows(Path(path).parent, image.path):
+            problems.add("paths with \\, which separates nothing here: write /", image.path)
         else:
             found[place] = image
     rows = list(found.values())
@@ -61,6 +64,12 @@ def read_list(path: str | os.PathLike) -> list[ListedImage]:
     if not rows:
         raise DataError(f"{path} names no images")
     return rows
+
+
+def _of_windows(folder: Path, name: str) -> bool:
+    r"""Whether a path is one only where \ separates folders."""
+    other = os.sep == "/" and "\\" in name
+    return other and not (folder / name).exists() and (folder / name.replace("\\", "/")).is_file()
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -76,7 +85,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
@@ -84,11 +93,24 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, {str(key).lower(): value for key, value in row.items()}
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of whose keys none stands there twice.
+
+    Raises:
+        ValueError: one does; Python would take the last.
+    """
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"a key stands twice among {brief([key for key, _ in pairs])}")
+    return found
+
+
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     head = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
     try:
         names = [name.strip().lower() for name in next(reader, [])]
+        if twice := [name for name in _KEYS if names.count(name) > 1]:
+            raise DataError(f"{path} has the column {twice[0]} twice in {brief(head)}")
         if not {"path", "label"} <= set(names):
             raise DataError(
                 f"{path} begins with {brief(head)}; the first line must name the columns, such as "
@@ -103,7 +125,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _listed(row: Mapping[str, Any]) -> tuple[ListedImage | None, str]:
     """A row, or what is wrong with it."""
-    path, label, part = (row.get(name) for name in ("path", "label", "split"))
+    path, label, part = (row.get(name) for name in _KEYS)
     if not isinstance(path, str) or not path.strip():
         return None, "rows without a path"
     name = str(label).strip() if isinstance(label, str | int) else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 from .build import (
     ACTIVATIONS,
     PRECISIONS,
@@ -130,7 +130,13 @@ def check_backbone(name: str) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Source and the name in it; a bare name that is no source is one of OpenAI's."""
+    """Source and the name in it; a bare name that is no source is one of OpenAI's.
+
+    Raises:
+        ConfigError: it is no name.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"the name of a CLIP is {brief(name)}; give a text, such as 'ViT-B/16'")
     prefix, colon, rest = name.partition(":")
     if prefix in CLIP_SOURCES and (colon or prefix in EMBEDDED):
         return prefix, rest
