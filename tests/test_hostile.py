@@ -318,7 +318,7 @@ CHECKPOINTS = {
     "new-pickle.pth": refused_checkpoint(pickled(protocol=5), ""),
     "evaluated.pth": refused_checkpoint(pickled(Evaluated), ""),
     "nothing.pth": refused_checkpoint(b"", "damaged or not a checkpoint"),
-    "page.pth": refused_checkpoint(b"<html>", "damaged"),
+    "page.pth": refused_checkpoint(b"<html>", "is a web page, not the file"),
     "cut.pth": refused_checkpoint(saved(STATE, lambda data: data[:-200]), "damaged"),
     "flipped.pth": refused_checkpoint(saved(STATE, flipped), "the checksum of its part"),
     "claims-much.pth": refused_checkpoint(saved(STATE, claiming(2**31 - 1)), "damaged"),
@@ -367,7 +367,7 @@ WEIGHTS = {
     "endless.pt": refused_weights(
         saved({k: torch.ones(1).expand(2**40, 2**20) for k in CLIP_KEYS}), "not a CLIP"
     ),
-    "nothing.safetensors": refused_weights(b""),
+    "nothing.safetensors": refused_weights(b"", "it is empty"),
     "cut.safetensors": refused_weights(save_tensors({"w": torch.ones(99)})[:-50]),
     "header-too-long.safetensors": refused_weights(struct.pack("<Q", 2**63) + b"{}"),
     "header-longer-than-file.safetensors": refused_weights(struct.pack("<Q", 99) + b"{}"),

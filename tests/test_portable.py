@@ -43,4 +43,4 @@ def test_workers_without_alarm(monkeypatch):
     monkeypatch.setattr(signal, "signal", set_to.__setitem__)
     monkeypatch.delattr(signal, "alarm")
     set_up_worker(0)
-    assert set_to == {signal.SIGINT: signal.SIG_IGN}
+    assert set_to == dict.fromkeys((signal.SIGINT, signal.SIGHUP), signal.SIG_IGN)
