@@ -120,22 +120,28 @@ def differences(runs: Runs, one: str, key: str) -> str:
     return markdown(head, rows)
 
 
+def _runs_of(rows: Sequence[dict[str, Any]], shots: int, *methods: str) -> Runs | None:
+    """In the seeds that have all of these methods in every set; None if there are none."""
+    runs = Runs((row for row in rows if row["method"] in methods), shots)
+    return runs if runs.seeds and set(methods) <= set(runs.methods) else None
+
+
 def added(rows: Sequence[dict[str, Any]], shots: int) -> str:
     """The methods that were added later, each in the seeds that it has; "" if there are none."""
     lines, p_values = [], {other: [] for other in AGAINST}
     for method in ADDED_TITLES:
-        mine = [row for row in rows if row["method"] in (method, *AGAINST)]
-        runs = Runs(mine, shots) if mine else None
-        if runs is None or method not in runs.methods or not runs.seeds:
+        runs = _runs_of(rows, shots, method)
+        if runs is None:
             continue
         line = [ADDED_TITLES[method], str(len(runs.seeds))]
         line += [number(runs.mean(method, key), digits) for key, _, digits in ADDED_COLUMNS]
         for other in AGAINST:
-            if other == method:
+            pair = None if other == method else _runs_of(rows, shots, method, other)
+            if pair is None:
                 line.append("-")
                 p_values[other].append(None)
                 continue
-            by_seed, by_set = runs.differences(method, other, "H")
+            by_seed, by_set = pair.differences(method, other, "H")
             mean, half = mean_interval(by_seed)
             spread = "" if half is None else f" ± {half:.2f}"
             line.append(f"{mean:+.2f}{spread}, {sum(x > 0 for x in by_set)}/{len(by_set)}")

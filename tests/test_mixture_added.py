@@ -174,4 +174,6 @@ def test_added_rows_have_a_table_of_their_own():
     assert "| +2.50 ± 0.00, 2/2 | +1.50 ± 0.00, 2/2 | - |" in lines[3]
     assert "| mixture, shifted by the image | 2 | 50.50 |" in lines[4]
     assert _mixture_report.added(rows, 4) == ""
+    few = [row for row in rows if row["method"] != "mixture" or row["dataset"] == "a"]
+    assert "| - | +1.00 ± 0.00, 2/2 | -0.50" in _mixture_report.added(few, 16)  # not in every set
     assert _mixture_report.added([r for r in rows if r["method"] == "mixture"], 16) == ""
