@@ -7,6 +7,7 @@ its process is put back, and each starts from the same state of the generators.
 import logging
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -31,7 +32,12 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config):
-    """Only tests marked cuda see a GPU: the others fork, and compare runs bit for bit."""
+    """Only tests marked cuda see a GPU: the others fork, and compare runs bit for bit.
+
+    Under nohup SIGHUP is ignored, and so it would be in what the tests start.
+    """
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if config.getoption("markexpr") != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -57,8 +57,9 @@ class Shell:
         for name in ("scripts", "varprompt/settings"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__py*"))
         (self.root / "configs").symlink_to(ROOT / "configs")
-        for name in ("errors.py", "checks.py"):
-            shutil.copy(ROOT / "varprompt" / name, self.root / "varprompt")
+        (self.root / "varprompt/common").mkdir()
+        for name in ("errors.py", "common/__init__.py", "common/checks.py"):
+            shutil.copy(ROOT / "varprompt" / name, self.root / "varprompt" / name)
         (self.root / "varprompt/__init__.py").write_text("raise ImportError('torch')")
         (self.root / "data/dtd").mkdir(parents=True)
         self.folder = folder / "here"

@@ -156,7 +156,7 @@ def _death_among(workers: Sequence[Any]) -> str:
         return ""
     number, worker = ended[0]
     name = f"DataLoader worker {number} (process {worker.pid})"
-    again = "The same command goes on from the last state"
+    again = "Give the same command again; a training goes on from its last state"
     if worker.exitcode > 0:
         return f"{name} ended with code {worker.exitcode}; its error is above. {again}"
     try:
