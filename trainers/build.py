@@ -137,6 +137,8 @@ class BuiltTrainer(TrainerX):
         check_input(self.cfg, model, self.note)
         for line in remarks(model):
             self.note(line)
+        if self.device.type == "cpu" and self.prompt_config.precision == "fp16":
+            self.note("PREC fp16 is slow on a CPU: set PREC to fp32 there")
         self.weights_sha256 = model.weights_sha256
         return model.to(self.device)
 

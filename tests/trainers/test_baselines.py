@@ -108,3 +108,9 @@ def test_context_words_beat_the_number(pictures, tmp_path):
 def test_contexts_that_do_not_fit(pictures, tmp_path):
     with pytest.raises(ConfigError, match=r"5 prompt\(s\) do not fit the 24 tokens"):
         build(command(pictures, tmp_path, trainer="CoOp", TRAINER__COOP__N_CTX=22))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_half_precision_on_a_cpu_is_said_to_be_slow(precision, pictures, tmp_path, capsys):
+    build(command(pictures, tmp_path, trainer="CoOp", TRAINER__COOP__PREC=precision))
+    assert ("PREC fp16 is slow on a CPU" in capsys.readouterr().out) == (precision == "fp16")
