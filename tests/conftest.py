@@ -42,15 +42,24 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_collection_finish():
+    """Importing the command line, as some tests do, takes the signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
 def process_as_it_was():
-    """Seed every generator; put back the environment, the folder and torch's switches."""
+    """Seed every generator; put back environment, folder, signal handlers, torch's switches."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
     environment, folder, cudnn = dict(os.environ), os.getcwd(), torch.backends.cudnn
     switches = cudnn.benchmark, cudnn.deterministic
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
