@@ -365,14 +365,15 @@ def test_run_without_seed_can_be_resumed(data, tmp_path):
 
 @pytest.mark.parametrize("nth", [1, 3, 4, 6])
 def test_disk_is_full(data, tmp_path, undisturbed, monkeypatch, capsys, nth):
-    """The n-th file of a run cannot be written."""
+    """The n-th file of a run's folder cannot be written; without a cache it would do."""
     folder, synced = tmp_path / "run", []
     with after_step(0, 1, terminate):
         assert run(data, folder) == EXIT_RESUMABLE
 
     def full(descriptor):
-        synced.append(descriptor)
-        if len(synced) == nth:
+        file = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.extend([file] if file.startswith(str(folder)) else [])
+        if len(synced) == nth and synced[-1] == file:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
