@@ -13,7 +13,6 @@ tiny CLIP was trained on. The JSON is written anew after each task; a second cal
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -31,14 +30,13 @@ import yaml  # noqa: E402
 from benchmarks._mixture_rows import TEMPLATES  # noqa: E402
 from benchmarks._mixture_tasks import VALIDATION_SEEDS, Task, draw, towers  # noqa: E402
 from benchmarks._report import environment  # noqa: E402
+from benchmarks._rows import Row, guarded, read, rounded, write  # noqa: E402
 from benchmarks._uncertainty_report import markdown, number  # noqa: E402
-from benchmarks.uncertainty import read, rounded, write  # noqa: E402
 from varprompt.classifier import recipe  # noqa: E402
 from varprompt.classifier.given import hold_out  # noqa: E402
 from varprompt.classifier.learned import Learned, Pixels  # noqa: E402
 from varprompt.common.console import out, say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
-from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.model import PromptedCLIP  # noqa: E402
 from varprompt.towers.templates import token_rms  # noqa: E402
 from varprompt.uncertainty import accuracy, ece, nll  # noqa: E402
@@ -48,7 +46,6 @@ KEY = ("dataset", "seed", "kind")
 SHOTS, SEED = 16, 0  # images of a class; seed of what is drawn while learning
 WORDS = "a photo of a"
 FIGURES = ("base/accuracy", "base/nll", "base/ece", "new/accuracy", "new/nll", "new/ece", "fit_s")
-Row = dict[str, Any]
 
 
 def kinds() -> dict[str, tuple[str, ...]]:
@@ -151,16 +148,14 @@ def table(rows: Sequence[Row]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured; 2 for input that cannot be."""
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         if args.report:
             out(table(read(args.output, KEY)))
         else:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
             measure(args)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,16 @@ seeds, for choices, into a file of its own.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.uncertainty import read, rounded, write  # noqa: E402
+from benchmarks._rows import guarded, read, rounded, write  # noqa: E402
 from varprompt.common.console import say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
@@ -34,7 +32,6 @@ RESULTS = ROOT / "benchmarks/results/mixture.json"
 ADDED = RESULTS.with_name("mixture_added.json")  # of groups that the protocol did not have at first
 KEY = ("dataset", "seed", "shots", "method")
 SHOTS = (16, 1, 4, 2)
-Row = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -103,19 +100,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     name = "mixture_validation.json" if args.validation else RESULTS.name
     output = args.output or RESULTS.with_name(name)
-    try:
+
+    def work() -> None:
         if args.report:
             from benchmarks._mixture_report import report
 
             rows = read(output, KEY) + (read(ADDED, KEY) if output == RESULTS else [])
             report(rows, output.with_suffix(".png"))
         else:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
             measure(args, output)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from benchmarks._mixture_added import PRIOR_FILE, maps  # noqa: E402
 from benchmarks._mixture_rows import TEMPLATES, Bed  # noqa: E402
 from benchmarks._mixture_tasks import VALIDATION_SEEDS, draw, towers  # noqa: E402
 from benchmarks._report import environment, write_json  # noqa: E402
-from benchmarks.uncertainty import rounded  # noqa: E402
+from benchmarks._rows import rounded  # noqa: E402
 from varprompt.common.console import say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
 

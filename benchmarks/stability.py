@@ -13,7 +13,6 @@ the table and draws the figure.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -35,10 +34,9 @@ from benchmarks._embedded_runs import (  # noqa: E402
     trainer_of,
     with_classes,
 )
+from benchmarks._rows import Row, guarded, read, rounded, write  # noqa: E402
 from benchmarks._uncertainty_report import markdown, number  # noqa: E402
-from benchmarks.uncertainty import read, rounded, write  # noqa: E402
 from varprompt.common.console import out, say  # noqa: E402
-from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.objective import average_samples, sample_log_prob  # noqa: E402
 from varprompt.report.canvas import grid, save, styles  # noqa: E402
 from varprompt.report.stats import harmonic, mean_interval  # noqa: E402
@@ -57,7 +55,6 @@ RECIPES = {
     "gaussian": Method("mixture, Gaussian components", "VPT", GAUSSIAN, config="embedded_mixture"),
     "points": Method("mixture, points", "VPT", config="embedded_mixture"),
 }
-Row = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -203,18 +200,16 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured; 2 for input that cannot be."""
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         if args.report:
             rows = complete(read(args.output, KEY))
             out(table(rows))
             draw(rows, args.output.with_suffix(".png"))
         else:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
             measure(args)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

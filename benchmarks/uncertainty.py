@@ -15,7 +15,6 @@ draws the figure from the JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -34,14 +33,10 @@ from benchmarks._embedded_runs import (  # noqa: E402
     figures_of_run,
     test_images,
 )
+from benchmarks._rows import KEY, guarded, read, rounded, write  # noqa: E402
 from varprompt.common.console import say  # noqa: E402
-from varprompt.common.files import write_atomic  # noqa: E402
-from varprompt.errors import ConfigError  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/uncertainty.json"
-DIGITS = 5  # significant digits that are kept
-KEY = ("dataset", "seed", "method")
-Row = dict[str, Any]  # of one run: KEY, and figures by PART/CALIBRATOR/NAME
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,44 +54,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, default=float("inf"),
                    help="start no run after so many; default: run to the end")  # fmt: skip
     return p
-
-
-def read(path: Path, key: tuple[str, ...] = KEY) -> list[Row]:
-    """The rows of a results file, none if there is no file.
-
-    Args:
-        path: of the file.
-        key: columns that say what a row is of.
-
-    Raises:
-        ConfigError: it is no results file.
-    """
-    if not path.exists():
-        return []
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        names = [*key, *content["columns"]]
-        rows = [dict(zip(names, row, strict=True)) for row in content["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is not a file of this benchmark ({error!r})") from error
-    return [{name: value for name, value in row.items() if value is not None} for row in rows]
-
-
-def write(
-    path: Path, rows: Sequence[Row], head: dict[str, Any], key: tuple[str, ...] = KEY
-) -> None:
-    """One line a run; columns that not all methods have are null there."""
-    columns = sorted({name for row in rows for name in row} - set(key))
-    lines = [json.dumps([row.get(name) for name in (*key, *columns)], separators=(",", ":"))
-             for row in rows]  # fmt: skip
-    start = json.dumps(head | {"columns": columns}, indent=1).removesuffix("\n}")
-    text = start + ',\n "rows": [\n' + ",\n".join(lines) + "\n ]\n}\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
-
-
-def rounded(value: float | None) -> float | None:
-    """To `DIGITS` significant digits."""
-    return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -147,19 +104,17 @@ def measure(args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured; 2 for input that cannot be."""
     args = parser().parse_args(argv)
-    try:
+
+    def work() -> None:
         if args.report:
             from benchmarks._uncertainty_report import report
 
             report(read(args.output), args.output.with_suffix(".png"))
         else:
-            os.environ.setdefault("OMP_NUM_THREADS", "1")
             tempfile.tempdir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
             measure(args)
-    except (ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(work)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from benchmarks._mixture_groups import GROUPS, STAGES
 from benchmarks._mixture_methods import TITLES, Found
 from benchmarks._mixture_rows import TEMPLATES, Bed, Sgd, adam, cosine, sgd, sghmc, stein
 from benchmarks._mixture_tasks import TEST_SEEDS, VALIDATION_SEEDS, draw, towers
-from benchmarks.uncertainty import read
+from benchmarks._rows import read
 from varprompt.config import PromptConfig
 from varprompt.model import PromptedCLIP
 from varprompt.objective import objective

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from benchmarks import stability
+from benchmarks._rows import read
 from benchmarks._runs import preload
-from benchmarks.uncertainty import read
 
 
 @pytest.fixture
