@@ -37,6 +37,7 @@ from varprompt.classifier.given import hold_out  # noqa: E402
 from varprompt.classifier.learned import Learned, Pixels  # noqa: E402
 from varprompt.common.console import out, say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
+from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.model import PromptedCLIP  # noqa: E402
 from varprompt.towers.templates import token_rms  # noqa: E402
 from varprompt.uncertainty import accuracy, ece, nll  # noqa: E402
@@ -151,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         if args.report:
-            out(table(read(args.output, KEY)))
+            if not (rows := read(args.output, KEY)):
+                raise ConfigError(f"{args.output} has no rows yet")
+            out(table(rows))
         else:
             measure(args)
 

@@ -37,6 +37,7 @@ from benchmarks._embedded_runs import (  # noqa: E402
 from benchmarks._rows import Row, guarded, read, rounded, write  # noqa: E402
 from benchmarks._uncertainty_report import markdown, number  # noqa: E402
 from varprompt.common.console import out, say  # noqa: E402
+from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.objective import average_samples, sample_log_prob  # noqa: E402
 from varprompt.report.canvas import grid, save, styles  # noqa: E402
 from varprompt.report.stats import harmonic, mean_interval  # noqa: E402
@@ -204,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         if args.report:
             rows = complete(read(args.output, KEY))
+            if not rows:
+                raise ConfigError(f"{args.output} has no complete seed yet")
             out(table(rows))
             draw(rows, args.output.with_suffix(".png"))
         else:

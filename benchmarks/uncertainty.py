@@ -33,7 +33,7 @@ from benchmarks._embedded_runs import (  # noqa: E402
     figures_of_run,
     test_images,
 )
-from benchmarks._rows import KEY, guarded, read, rounded, write  # noqa: E402
+from benchmarks._rows import DIGITS, KEY, guarded, read, rounded, write  # noqa: E402
 from varprompt.common.console import say  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/uncertainty.json"
