@@ -34,7 +34,7 @@ from benchmarks._report import environment, write_json  # noqa: E402
 from benchmarks._setup import BACKBONES, class_names, prompted_clip, random_clip  # noqa: E402
 from varprompt.model import Predictor, PromptedCLIP  # noqa: E402
 from varprompt.objective import ObjectiveConfig, kl_scale, objective  # noqa: E402
-from varprompt.run.results import Tally  # noqa: E402
+from varprompt.run.tally import Tally  # noqa: E402
 
 CPU = torch.device("cpu")
 # WordNet's files of nouns for animals, artefacts, bodies, food, objects, persons and plants

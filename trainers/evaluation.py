@@ -13,7 +13,8 @@ from dassl.evaluation import EVALUATOR_REGISTRY, Classification
 from torch import Tensor
 
 from varprompt.objective import sample_log_prob
-from varprompt.run.results import Tally, write_results
+from varprompt.run.results import write_results
+from varprompt.run.tally import Tally
 
 from .base import PromptTrainer
 

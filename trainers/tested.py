@@ -18,8 +18,8 @@ from varprompt.run.calibrated import Calibrated
 from varprompt.run.folder import CALIBRATION
 from varprompt.run.identity import TEST, TRAIN, Identity, twins
 from varprompt.run.predictions import Predictions, write_predictions
-from varprompt.run.results import Tally, too_many
 from varprompt.run.store import file_sha256, model_file
+from varprompt.run.tally import Tally, too_many
 
 from .calibration import calibrated
 from .data import selected_on

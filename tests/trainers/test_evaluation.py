@@ -11,7 +11,7 @@ from helpers import build, command
 
 import trainers  # noqa: F401 - registers the evaluator
 from varprompt.errors import ConfigError
-from varprompt.run import results
+from varprompt.run import tally
 from varprompt.uncertainty import summary
 
 NAMES = dict(enumerate("abcd"))
@@ -108,7 +108,7 @@ def test_trainers_of_this_project_write_their_own_results(tmp_path, capsys):
 
 def test_a_run_says_what_it_leaves_out(pictures, tmp_path, monkeypatch, capsys):
     trainer = build(command(pictures, tmp_path))
-    monkeypatch.setattr(results, "_MOST_KEPT", 3)
+    monkeypatch.setattr(tally, "_MOST_KEPT", 3)
     trainer.test()
     content = json.loads((tmp_path / "results.json").read_text())
     assert "uncertainty" not in content and content["n_total"] and content["per_class"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import ODD, predictions
 
-from varprompt.run.results import Tally
+from varprompt.run.tally import Tally
 from varprompt.uncertainty import ace, decompose, ece, near_ood, nll, per_image, proximity, summary
 
 FIGURES = {

@@ -80,11 +80,10 @@ def path(config: Mapping[str, str]) -> str:
 
 
 def title(config: Mapping[str, str], dataset: str) -> str:
-    """DATASET.TITLE; for the data set Folder the last folder of DATASET.PATH."""
-    found = _value(config, "DATASET.TITLE")
-    if dataset == "Folder" and not found:
-        names = [n for n in re.split(r"[/\\]", path(config)) if n not in ("", ".")]
-        if len(names) > 1 and names[-1].lower().endswith(".json"):
-            names.pop()
-        found = names[-1] if names else ""
-    return printable(found[:200])
+    """Of the data set Folder the last folder of DATASET.PATH; "" of others."""
+    if dataset != "Folder":
+        return ""
+    names = [n for n in re.split(r"[/\\]", path(config)) if n not in ("", ".")]
+    if len(names) > 1 and names[-1].lower().endswith(".json"):
+        names.pop()
+    return printable(names[-1][:200]) if names else ""

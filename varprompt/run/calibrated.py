@@ -14,7 +14,7 @@ from ..uncertainty import Calibrator, Temperature
 from .evaluate import Predictor
 from .folder import CALIBRATION
 from .kept import read_kept, write_kept
-from .results import Tally
+from .tally import Tally
 
 
 class Calibrated:

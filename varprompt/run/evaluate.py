@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..errors import VarPromptError
 from ..images.encode import Encode
 from ..images.feature_cache import FeatureCache
-from .results import Tally
+from .tally import Tally
 
 _ECE_OF_CHANCE = 0.25  # part of the ECE that chance may explain before it is said
 _COLLAPSED = 0.999  # mean cosine between the texts of different classes
