@@ -35,12 +35,12 @@ def ablate(model: PromptedCLIP, names: list[str], variant: str) -> None:
     """Leave one idea out of `model`."""
     encoder, n_ctx = model.towers.encode_text, model.prompt_learner.n_tokens
     if variant == "full_length":
-        model.tokens = padded(model, names, model.towers.clip.context_length - 1 - n_ctx)
+        model.classes.tokens = padded(model, names, model.towers.clip.context_length - 1 - n_ctx)
     elif variant == "padding":
-        model.tokens = padded(model, names, 0)
+        model.classes.tokens = padded(model, names, 0)
     elif variant == "own_context":
         forward = encoder.forward
-        model.tokens = class_tokens(model.towers.clip, names, n_ctx, class_specific=True)
+        model.classes.tokens = class_tokens(model.towers.clip, names, n_ctx, class_specific=True)
         encoder.forward = lambda contexts, tokens, deep=None: forward(
             contexts[:, None].expand(-1, len(names), -1, -1), tokens
         )

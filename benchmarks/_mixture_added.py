@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from benchmarks._mixture_methods import PRIOR, Found, Learned, precision_of
 from benchmarks._mixture_rows import Bed, adam
 from benchmarks._mixture_tasks import Task
+from varprompt.class_words import mean_words
 from varprompt.errors import ConfigError
 from varprompt.posteriors import MixturePosterior
-from varprompt.towers.tokens import ClassTokens, class_tokens, embed_words
+from varprompt.towers.tokens import ClassTokens, class_tokens
 
 PRIOR_FILE = Path(__file__).resolve().parent / "results/mixture_prior.json"
 CLASS_SHARE = 0.2  # way of the prior's centre to the class's words; chosen on validation draws
@@ -39,16 +40,14 @@ ADDED_TITLES = {
 
 @dataclass(frozen=True)
 class OfClasses(Learned):
-    """Contexts `(S, M, D)` with something added for each class `(S, C, 1, D)`, by part."""
+    """Contexts `(S, M, D)` to which classes add something of their own, as their tokens say."""
 
     contexts: Tensor
-    moves: dict[str, Tensor]
     tokens: dict[str, ClassTokens]
 
     def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
         """As `Learned` says."""
-        each = self.contexts[:, None] + self.moves[classes]  # (S, C, M, D)
-        text = bed.towers.encode_text(each, self.tokens[classes])
+        text = bed.towers.encode_text(self.contexts, self.tokens[classes])
         return bed.towers.scale * features @ text.transpose(-2, -1)
 
 
@@ -71,49 +70,39 @@ class OfImages(Learned):
         return bed.towers.scale * torch.einsum("be,gbce->gbc", features, text)
 
 
-def class_moves(bed: Bed, task: Task) -> dict[str, Tensor]:
-    """From each template's mean token to that of the words of each class, `(G, C, 1, D)`."""
-    middle = bed.templates.mean(1)[:, None]  # (G, 1, D)
-    words = {
-        part: torch.stack([embed_words(bed.towers.clip, name.replace("_", " ")).mean(0)
-                           for name in names])
-        for part, names in task.all_names.items()
-    }  # fmt: skip
-    return {part: (rows - middle)[:, :, None] for part, rows in words.items()}
-
-
 def class_prior(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
     """The prior's centre of a class's context is its template, moved to the class's own words.
 
     The shift from there is that of the component, the same for all classes: so new classes have it.
+    It is the shipped mixture's with CLASS_WORDS; `varprompt.class_words` has the formula.
     """
-    moves = {part: CLASS_SHARE * move for part, move in class_moves(bed, task).items()}
-    first = {part: move[:1] for part, move in moves.items()}  # of one template
-    n_ctx = bed.templates.shape[1]
+    clip, (g, n_ctx), labels = bed.towers.clip, bed.templates.shape[:2], bed.train.labels
     tokens = {
-        part: class_tokens(bed.towers.clip, names, n_ctx, class_specific=True)
+        part: class_tokens(clip, names, n_ctx, class_specific=True).moved(
+            CLASS_SHARE * mean_words(clip, names)
+        )
         for part, names in task.all_names.items()
     }
-    g, labels = len(bed.templates), bed.train.labels
+    centres = CLASS_SHARE * bed.templates.mean(1, keepdim=True)  # (G, 1, D)
     start = torch.cat([bed.templates, bed.templates])
-    both = {part: torch.cat([move, move]) for part, move in moves.items()}
+    both = torch.cat([centres, centres])
     x, precision = start.clone().requires_grad_(), torch.zeros(2 * g)
     precision[:g] = precision_of(bed)
 
     def loss() -> Tensor:
-        logits = OfClasses(x, both, tokens).logits(bed, bed.train.features, "base")
+        logits = OfClasses(x - both, tokens).logits(bed, bed.train.features, "base")
         nll = -logits.log_softmax(-1)[:, torch.arange(len(labels)), labels].mean(1)  # (2 G,)
         pull = (x - start).square().sum((1, 2)) * precision / 2
         return (nll + pull / bed.n_images).sum()
 
     adam([x], loss)
-    maps, coops = x.detach().split(g)
+    maps, coops = (x.detach() - both).split(g)
     return {
-        "zero_shot_class": OfClasses(bed.templates, moves, tokens),
-        "mixture_class": OfClasses(maps, moves, tokens, rows=150 * g),
-        "mixture_class_merged": OfClasses(maps, moves, tokens, merged=True, rows=150 * g),
-        "map_class": OfClasses(maps[:1], first, tokens, rows=150),
-        "coops_class": OfClasses(coops, moves, tokens, rows=150 * g),
+        "zero_shot_class": OfClasses(bed.templates - centres, tokens),
+        "mixture_class": OfClasses(maps, tokens, rows=150 * g),
+        "mixture_class_merged": OfClasses(maps, tokens, merged=True, rows=150 * g),
+        "map_class": OfClasses(maps[:1], tokens, rows=150),
+        "coops_class": OfClasses(coops, tokens, rows=150 * g),
     }
 
 

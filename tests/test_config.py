@@ -61,6 +61,14 @@ BAD = {
                           "from gaussian"),
     "a component without size": (MIXTURE | {"component": "fixed"}, "component 'fixed' needs "
                                  "logvar_init"),
+    "words of classes": ({"class_words": 1.5}, "class_words is 1.5; it must be at most 1"),
+    "words of classes, of none": ({"class_words": 0.2, "ctx_init": ""}, "class_words is 0.2, but "
+                                  "there are no words that the prompts start from: give ctx_init"),
+    "words in deep prompts": ({"class_words": 0.2, "depth": 3}, "class_words is 0.2, but prompts "
+                              "of deeper layers (depth 3) belong to one context for all classes"),
+    "words in contexts of each class": (
+        {"class_words": 0.2, "class_specific": True, "ctx_init": ""},
+        "class_words is 0.2, but class_specific is True: each class has a context already"),
     "a unit": ({"prior_unit": "rms"}, "prior_unit is 'rms'; choose from absolute, token_rms"),
     "a unit of no words": ({"prior_unit": "token_rms", "ctx_init": ""}, "there are no words that "
                            "the prompts start from: give ctx_init"),
@@ -106,6 +114,9 @@ def test_all_problems_at_once_under_the_users_names():
         MIXTURE,
         MIXTURE | {"component": "delta", "prior_unit": "token_rms", "merge": True},
         MIXTURE | {"conditional": True, "residual": "shared"},
+        MIXTURE | {"class_words": 1.0},
+        {"class_words": 0.2, "position": "front"},
+        {"class_words": 0.2, "n_ctx_visual": 2},
     ],
 )
 def test_accepted(values):

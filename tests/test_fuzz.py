@@ -98,6 +98,7 @@ NUMBERS = {
     "TRAINER.VPT.PRIOR_STD": (1e-6, 1e6),
     "TRAINER.VPT.LOGVAR_INIT": (-19.9, 9.9),
     **{f"TRAINER.{node}.N_CTX": (0, LONGEST) for node in ("VPT", "COOP", "COCOOP")},
+    **{f"TRAINER.{node}.CLASS_WORDS": (0, 1) for node in ("VPT", "COOP", "COCOOP")},
     "TRAINER.VPT.MEM_BUDGET": (0, math.inf),
     "TRAINER.VPT.RANK": (1, 1000),
     **{

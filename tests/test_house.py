@@ -26,6 +26,8 @@ FLOORS = (  # a part may import those of its own floor and of the floors before 
         "config",
         "config_problems",
         "class_prior",
+        "class_prompts",
+        "class_words",
     },
     {"predictor"},
     {"model", "learner_state", "layouts"},

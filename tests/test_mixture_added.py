@@ -82,10 +82,32 @@ def test_the_prior_of_a_class_is_moved_to_its_words(bed, task, monkeypatch):
     torch.testing.assert_close(found.log_prob(bed, task.val, "base"), plain, rtol=0, atol=1e-3)
     monkeypatch.setattr(added, "CLASS_SHARE", 1.0)
     found = added.class_prior(bed, task, 1)["mixture_class"]
-    centre = bed.templates[2] + found.moves["new"][2, 3]
+    begins = added.class_prior(bed, task, 1)["zero_shot_class"]
+    tokens = begins.tokens["new"]
+    embedded = tokens.embed(begins.contexts)[:, :, 2]  # (Z, Y, D) of the third template
+    context = embedded[(tokens.owner == 3) & (tokens.slots >= 0)]
     words = embed_words(bed.towers.clip, task.names["new"][3]).mean(0)
-    torch.testing.assert_close(centre.mean(0), words)
+    torch.testing.assert_close(context.mean(0), words)
     assert found.log_prob(bed, task.val, "base").exp().sum(-1).sub(1).abs().max() < 1e-4
+
+
+def test_words_of_a_class_are_those_of_the_shipped_option(bed, task):
+    config = PromptConfig(
+        posterior="mixture", templates=TEMPLATES, component="delta", residual="per_token",
+        learn_context=False, class_words=added.CLASS_SHARE,
+    )  # fmt: skip
+    found = added.class_prior(bed, task, 1)
+    for part in ("base", "new"):
+        model = PromptedCLIP(bed.towers.clip, task.names[part], config)
+        images = task.test[part]
+        for learned, name in ((False, "zero_shot_class"), (True, "mixture_class")):
+            if learned:
+                centres = added.CLASS_SHARE * bed.templates.mean(1, keepdim=True)
+                contexts = found[name].contexts + centres
+                model.prompt_learner.posterior.shifts.data.copy_(contexts - bed.templates)
+            expected = model.predictor()(images.features)
+            got = found[name].log_prob(bed, images, part)
+            torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
 def without_network(values, loss):

@@ -378,7 +378,7 @@ def test_templates_of_unlike_shape_are_each_encoded_as_they_are(conditional):
     text = model.outputs(features, 6, eps=eps).text
     n_rows = contexts.shape[1]
     for n, k in itertools.product(range(len(contexts)), range(n_rows)):
-        before, n_tokens = model.shapes[n // 2]
+        before, n_tokens = model.classes.shapes[n // 2]
         for c, name in enumerate(NAMES):
             behind = f" {'X ' * (n_tokens - before)}".rstrip()
             whole, n_all = reference.prompt(clip, contexts[n, k, :before], name + behind)
@@ -424,7 +424,9 @@ def test_merged_texts_are_one_classifier(kind, conditional):
 
 
 MOVING = [BASE, dataclasses.replace(BASE, conditional=True), COOP[3], COCOOP]
-MOVING += [dataclasses.replace(BASE, posterior="low_rank"), PREDICTING[-1].values[0]]
+MOVING += [dataclasses.replace(BASE, posterior="low_rank"), MIXTURE]
+WORDS = dataclasses.replace(MIXTURE, templates=("a photo of a {}.", "my {}."), class_words=0.2)
+MOVING += [WORDS, dataclasses.replace(BASE, class_words=0.2)]
 
 
 @pytest.mark.parametrize("config", MOVING, ids=identify)
@@ -468,7 +470,8 @@ def test_similarity_is_the_mean_cosine_between_classes():
     model = prompted(BASE)
     features = model.towers.encode_image(images(1))
     eps = model.prompt_learner.draw_noise(3, torch.Generator().manual_seed(7))
-    text = model._encode(model._prompts(features, 3, eps))[0, 0]
+    prompts = model._prompts(features, 3, eps)
+    text = model.classes.encode(model.towers.encode_text, prompts)[0, 0]
     cosines = (text @ text.T)[~torch.eye(len(text), dtype=torch.bool)]
     assert model.predictor().similarity(features) == pytest.approx(cosines.mean().item(), abs=1e-5)
     single = PromptedCLIP(small_clip(), ["dog"], BASE).predictor()
@@ -540,7 +543,8 @@ def on_a_gpu(model):
     for module in model.modules():
         module._parameters.update(moved(module._parameters, memo))
         module._buffers.update(moved(module._buffers, memo))
-    model.tokens = dataclasses.replace(model.tokens, **dict(moved(vars(model.tokens), memo)))
+    tokens = model.tokens
+    model.classes.tokens = dataclasses.replace(tokens, **dict(moved(vars(tokens), memo)))
     return model
 
 
@@ -550,7 +554,7 @@ def on_a_gpu(model):
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize(
     "config",
-    [BASE, dataclasses.replace(BASE, conditional=True), *COOP[::4], COCOOP],
+    [BASE, dataclasses.replace(BASE, conditional=True), *COOP[::4], COCOOP, MOVING[-1]],
     ids=identify,
 )
 def test_everything_is_on_the_gpu(config, precision):

@@ -28,8 +28,7 @@ def test_the_text_of_a_class_is_the_mean_of_its_texts():
     alone = PromptedCLIP(small_clip(), [t for own in every for t in own], PromptConfig())
     given = features(model)
     with torch.no_grad():
-        parts = alone._encode(alone.prompt_learner(1, given))[0, 0].double()
-        got = model._encode(model.prompt_learner(1, given))[0, 0].double()
+        parts, got = (m.outputs(given, 1).text[0, 0].double() for m in (alone, model))
     wanted = torch.stack(
         [F.normalize(p.mean(0), dim=-1) for p in parts.split(list(map(len, every)))]
     )

@@ -154,9 +154,7 @@ class BuiltTrainer(TrainerX):
             spread = SpreadTextEncoder(self.towers.encode_text, self.ranks)
             self.towers.encode_text = spread  # type: ignore[assignment]  # called the same
         learner = self.model.prompt_learner
-        words = f'the words "{config.ctx_init}"' if config.ctx_init else "random vectors"
-        words = f"{len(config.templates)} templates" if config.templates else words
-        self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {words}")
+        self.note(f"Context tokens: {learner.ctx.shape[-2]}, starting from {config.starts_from}")
         self.objective = self.model.objective_config(self.batches.n_items)
         weights = weights_of(cfg, type(self))
         templates = self.templates() if weights else []

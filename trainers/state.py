@@ -14,7 +14,7 @@ from varprompt.run.state import STATE_KEYS, TrainingParts
 from varprompt.run.store import RunStore, SavedState
 from varprompt.settings.merge import difference
 
-_SAME_AT_TEST = "TRAINER.COOP.CLASS_TOKEN_POSITION"  # shapes do not tell it
+_SAME_AT_TEST = ("CLASS_TOKEN_POSITION", "CLASS_WORDS")  # of a trainer; shapes do not tell it
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def newest_state(
 
 
 def check_origin(found: dict[str, Any], file: str, weights_sha256: str, config: str) -> None:
-    """See to it that a checkpoint was learned in front of this CLIP, in this position.
+    """See to it that a checkpoint was learned in front of this CLIP, from contexts like these.
 
     Raises:
         CheckpointError: it was not.
@@ -117,7 +117,7 @@ def check_origin(found: dict[str, Any], file: str, weights_sha256: str, config: 
             f"instead of {weights_sha256[:12]}): give that one (MODEL.BACKBONE)"
         )
     for change in difference(found["config"], config) if "config" in found else ():
-        if change.startswith(_SAME_AT_TEST):
+        if change.partition(":")[0].rpartition(".")[2] in _SAME_AT_TEST:
             raise CheckpointError(f"checkpoint {file} was learned with another {change}")
         if change.startswith("TRAINER.NAME: absent"):
             raise CheckpointError(

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from .class_words import mean_templates, mean_words
 from .config import PromptConfig
+
+
+def class_prior(
+    clip_model: Any, lists: Sequence[Sequence[str]], config: PromptConfig, context: Tensor,
+    prior_std: float,
+) -> ClassPrior | None:  # fmt: skip
+    """The prior that `config` asks for; None if it is around the context itself.
+
+    Args:
+        clip_model: gives embeddings.
+        lists: what each of C classes is called, one text or several, all of whose words count.
+        config: has `prior_mean`.
+        context: initial, `(M, D)`; of what it is moved for a class already, the rest is left.
+        prior_std: s.
+    """
+    if config.prior_mean != "class_words":
+        return None
+    words = mean_words(clip_model, [" ".join(own) for own in lists])  # (C, D)
+    start = context.detach().mean(0)
+    if config.class_words:
+        start = start + config.class_words * (words - mean_templates(clip_model, config))
+    return ClassPrior(words - start, config, prior_std)
 
 
 class ClassPrior(nn.Module):

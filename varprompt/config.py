@@ -12,6 +12,7 @@ from torch import nn
 from .common.checks import check_choice, check_range
 from .config_problems import (
     FRESH_NOISE,
+    class_words_problems,
     context_problems,
     deep_problems,
     logvar_problems,
@@ -47,7 +48,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "n_samples_test": (0, MOST_SAMPLES, True), "test_seed": (FRESH_NOISE, 2**63 - 1, True),
     "kl_weight": (0, 1e6, False), "mem_budget": (0, math.inf, True),
     "depth": (1, DEEPEST, True), "depth_visual": (0, DEEPEST, True),
-    "n_ctx_visual": (0, 1000, True),
+    "n_ctx_visual": (0, 1000, True), "class_words": (0, 1, False),
 }  # fmt: skip
 
 
@@ -66,6 +67,9 @@ class PromptConfig:
             "fixed" with a constant one, or "delta", a point.
         position: where the class name stands, see `varprompt.towers.tokens.class_tokens`.
         class_specific: one context for each class.
+        class_words: how far the context of each class begins from the words of `ctx_init`, or each
+            of `templates`, on the way to the mean of its own words: 0 = not at all, 1 = there. See
+            `varprompt.class_words`.
         posterior: a name in `varprompt.POSTERIORS`, or "" for no residual.
         conditional: whether the posterior depends on the image.
         residual: "shared" by all context tokens (R = 1), one "per_token" (R = M), or one
@@ -110,6 +114,7 @@ class PromptConfig:
     component: str = "gaussian"
     position: str = "end"
     class_specific: bool = False
+    class_words: float = 0.0
     posterior: str = ""
     conditional: bool = False
     residual: str = "shared"
@@ -150,6 +155,14 @@ class PromptConfig:
         return f"{words} {{}}." if words else ""
 
     @property
+    def starts_from(self) -> str:
+        """Where contexts begin, in words."""
+        words = f'the words "{self.ctx_init}"' if self.ctx_init else "random vectors"
+        words = f"{len(self.templates)} templates" if self.templates else words
+        moved = f", {self.class_words:g} of the way to the words of their class"
+        return words + moved * bool(self.class_words)
+
+    @property
     def n_context(self) -> int:
         """M, with the default resolved, if every word is one token of the CLIP."""
         texts = [text.replace("{}", "").rstrip(".") for text in self.templates] or [self.ctx_init]
@@ -182,7 +195,7 @@ class PromptConfig:
         for field, (least, most, whole) in _RANGES.items():
             check_range(values[field], least, most, names[field], problems, whole=whole)
         problems += context_problems(values, names) + logvar_problems(values, names)
-        problems += template_problems(values, names)
+        problems += template_problems(values, names) + class_words_problems(values, names)
         problems += deep_problems(values, names) + prior_problems(values, names)
         if values["posterior"] != "":
             problems += posterior_problems(values, names)

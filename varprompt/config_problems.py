@@ -75,6 +75,25 @@ def template_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> li
     return problems
 
 
+def class_words_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Contexts that begin at the words of their class begin at words, and are shared until then."""
+    where = f"{names['class_words']} is {values['class_words']!r}"
+    if not values["class_words"]:
+        return []
+    if values["class_specific"]:
+        return [f"{where}, but {names['class_specific']} is True: each class has a context already"]
+    if values["depth"] != 1:
+        return [
+            f"{where}, but prompts of deeper layers ({names['depth']} {values['depth']!r}) belong "
+            "to one context for all classes: set it to 0"
+        ]
+    if not (values["templates"] or values["ctx_init"]):
+        return [
+            f"{where}, but there are no words that the prompts start from: give {names['ctx_init']}"
+        ]
+    return []
+
+
 def deep_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Prompts of deeper layers and of the image tower, and residuals that concern them."""
     problems = []

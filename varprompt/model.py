@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .class_prior import ClassPrior
+from .class_prior import class_prior
+from .class_prompts import ClassPrompts
 from .common.checks import check_range
 from .config import FRESH_NOISE, PromptConfig, check_kinds
 from .config_problems import check_names
@@ -17,13 +18,11 @@ from .errors import ConfigError
 from .objective import ObjectiveConfig, kl_scale
 from .predictor import Predictor, compare, text_features, zero_shot
 from .prompt import Prompts, build_learner
-from .prompt_texts import PromptTexts, mean_of_texts
+from .prompt_texts import PromptTexts
 from .regularisers import Outputs
-from .start import embedded_templates
 from .towers.build import check_size
 from .towers.frozen import FrozenCLIP
-from .towers.shapes import encode_by_shape
-from .towers.tokens import class_tokens, embed_words
+from .towers.tokens import ClassTokens
 
 __all__ = ["Predictor", "PromptedCLIP", "text_features", "zero_shot"]
 
@@ -59,35 +58,13 @@ class PromptedCLIP(nn.Module):
         check_names(classnames, same_names)
         learner = build_learner(clip_model, cfg, len(classnames))
         lists = [texts.of(name) if texts else [name] for name in classnames]
-        if cfg.class_specific and max(map(len, lists)) > 1:
-            raise ConfigError("a context for each class leaves no room for several texts of one")
-        self.n_texts = [len(own) for own in lists]
-        names = [text for own in lists for text in own]
-        self.shapes = [t.shape for t in embedded_templates(clip_model, cfg)]
-        self.tokens_of = {
-            (before, n): class_tokens(clip_model, names, n, n_before=before)
-            for before, n in dict.fromkeys(self.shapes)
-        }
-        self.tokens = self.tokens_of[self.shapes[0]] if self.shapes else class_tokens(
-            clip_model, names, learner.n_tokens,
-            position=cfg.position, class_specific=cfg.class_specific,
-        )  # fmt: skip
-        if cfg.depth > 1 and self.tokens.n_lead < learner.n_tokens:
-            raise ConfigError(
-                "prompts of deeper layers need a causal text tower, in which they are the same for "
-                f"all classes: {clip_model.provenance.source} has another"
-            )
+        self.classes = ClassPrompts(clip_model, lists, cfg, learner.n_tokens)
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
         self.prompt_learner = learner
-        self.prior = None
-        if cfg.prior_mean == "class_words":
-            words = (" ".join(own).replace("_", " ") for own in lists)
-            rows = torch.stack([embed_words(clip_model, text).mean(0) for text in words])
-            means = rows - learner.ctx.detach().mean(0)
-            self.prior = ClassPrior(means, cfg, learner.prior_std)
+        self.prior = class_prior(clip_model, lists, cfg, learner.ctx, learner.prior_std)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **options: Any) -> PromptedCLIP:
-        """What `to`, `cuda` and `half` go through: the class names' embeddings move along.
+        """What `to`, `cuda` and `half` go through.
 
         Raises:
             ConfigError: a change of the number format, which only the config chooses.
@@ -99,10 +76,12 @@ class PromptedCLIP(nn.Module):
                 f"towers are {self.config.precision}; give PromptConfig another precision"
             )
         super()._apply(fn, *args, **options)
-        device = self.prompt_learner.ctx.device
-        self.tokens_of = {shape: own.to(device) for shape, own in self.tokens_of.items()}
-        self.tokens = self.tokens.to(device)
         return self
+
+    @property
+    def tokens(self) -> ClassTokens:
+        """The classes as tokens, of the first shape if templates have several."""
+        return self.classes.tokens
 
     @property
     def scale(self) -> float:
@@ -184,7 +163,7 @@ class PromptedCLIP(nn.Module):
             if images is None:
                 raise ValueError("the residual reaches the image tower: give the images")
             features = self.towers.encode_prompted_image(images, prompts.visual)  # (L, B, E)
-        text = self._encode(prompts)
+        text = self.classes.encode(self.towers.encode_text, prompts)
         logits = compare(features, text, self.scale)
         return Outputs(logits, prompts.kl, text, features, prompts.residual)
 
@@ -201,18 +180,6 @@ class PromptedCLIP(nn.Module):
         if visual is None:
             return self.towers.encode_image(images)
         return self.towers.encode_prompted_image(images, visual)[0]
-
-    def _encode(self, prompts: Prompts) -> Tensor:
-        """Text features `(L, K, C, E)`."""
-        contexts, deep = prompts.contexts, prompts.deep
-        below = None if deep is None else deep.flatten(1, 2)
-        if len(self.tokens_of) > 1:
-            text = encode_by_shape(self.towers.encode_text, contexts, self.shapes, self.tokens_of)
-        else:
-            text = self.towers.encode_text(contexts.flatten(0, 1), self.tokens, below)
-        if max(self.n_texts) > 1:
-            text = mean_of_texts(text, self.n_texts)
-        return text.unflatten(0, contexts.shape[:2])
 
     @torch.no_grad()
     def encode_test_image(self, images: Tensor) -> Tensor:
@@ -262,7 +229,8 @@ class PromptedCLIP(nn.Module):
             noise = learner.draw_noise(n_samples, generator) if fresh else eps
             if features.shape[-1] > width:  # those of each sample stand behind them
                 features = F.normalize(features[:, :width], dim=-1)
-            text = self._encode(self._prompts(features, n_samples, noise))
+            prompts = self._prompts(features, n_samples, noise)
+            text = self.classes.encode(self.towers.encode_text, prompts)
             return text.mean(0, keepdim=True) if cfg.merge else text
 
         if learner.conditional or fresh:

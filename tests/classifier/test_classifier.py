@@ -225,7 +225,7 @@ def test_synonyms_are_saved_with_it(tmp_path):
     assert again.learned_.texts == clf.learned_.texts is not None
     assert np.array_equal(again.predict_proba(images), clf.predict_proba(images))
     other = again.with_classes(["sun", "moon"])
-    assert other.learned_.model.n_texts == [4, 2]
+    assert other.learned_.model.classes.n_texts == [4, 2]
 
 
 def test_all_wrong_parameters_are_named():

@@ -23,7 +23,7 @@ def args(*words):
 
 def test_runs_of_the_demo_and_where_they_lie(tmp_path):
     runs = demo.all_runs(args("--output", str(tmp_path)))
-    assert len(runs) == 4 * (6 * 3 + 1)  # zero-shot has no seed
+    assert len(runs) == 4 * (7 * 3 + 1)  # zero-shot has no seed
     (mixture, _) = runs["VPT embedded_mixture zoom seed 1"]
     assert mixture[mixture.index("--config-file") + 1].endswith("VPT/embedded_mixture.yaml")
     (train, test) = runs["VPT embedded_map chalk seed 2"]
@@ -49,7 +49,7 @@ def test_quick_look_has_several_seeds(tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(demo, "execute", lambda runs, jobs: seen.update(runs) or list(runs))
     assert demo.main(["--quick", "--output", f"{tmp_path}/o", "--data", f"{tmp_path}/d"]) == 1
-    assert {name.split()[2] for name in seen} == {"digits"} and len(seen) == 19
+    assert {name.split()[2] for name in seen} == {"digits"} and len(seen) == 22
 
 
 def test_all_that_is_wrong_is_said_at_once():

@@ -89,6 +89,15 @@ CONFIGS = {
     "CoOp": PromptConfig(ctx_init="", n_ctx=3, class_specific=True, precision="fp32"),
     "CoOp in the middle": PromptConfig(position="middle", precision="fp32"),
     "CoCoOp": PromptConfig(posterior="meta_net", conditional=True, precision="fp32"),
+    "words of the class": PromptConfig(
+        posterior="mixture",
+        residual="per_token",
+        component="delta",
+        learn_context=False,
+        templates=("a photo of a {}.", "a {} in the art."),
+        kl_weight=0.1,
+        class_words=0.2,
+    ),
 }
 MANY = [f"{word} number {n}" for n in range(9) for word in ("dog", "a long river boat", "x")]
 

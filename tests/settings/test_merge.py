@@ -2,6 +2,7 @@
 
 import pytest
 from dassl.config import get_cfg_default
+from yacs.config import CfgNode
 
 from varprompt.errors import ConfigError
 from varprompt.settings.merge import difference, merge_file, merge_pairs
@@ -166,6 +167,21 @@ def test_an_option_that_is_newer_than_a_result_had_its_default(cfg):
     assert difference("".join(lines), cfg.dump()) == [
         "DATASET.LISTING: sorted -> os", "TRAINER.ZEROSHOT.TEMPLATES: [] -> ['a {}']",
     ]  # fmt: skip
+
+
+def test_an_option_that_is_newer_than_a_result_of_another_node_had_its_default(cfg):
+    """Nodes that trainers add have the same options."""
+    node = {"W": 8.0, "CTX_INIT": "a photo of a", "CLASS_WORDS": 0.0, "TEMPLATES": ()}
+    cfg.TRAINER.KGCOOP = CfgNode(node)
+    now = cfg.dump()
+    before = "".join(x for x in now.splitlines(True) if "CLASS_WORDS" not in x)
+    assert before.count("\n") + 4 == now.count("\n")
+    assert difference(before, now) == difference(now, before) == []
+    cfg.TRAINER.KGCOOP.CLASS_WORDS = 0.2
+    assert difference(before, cfg.dump()) == ["TRAINER.KGCOOP.CLASS_WORDS: 0.0 -> 0.2"]
+    del cfg.TRAINER["KGCOOP"]
+    (change,) = difference(now, cfg.dump())  # a node that is not there at all is another thing
+    assert change.startswith("TRAINER.KGCOOP: {'CLASS_WORDS': 0.0") and change.endswith("absent")
 
 
 def test_a_file_that_is_far_too_large_is_refused_at_once(tmp_path):

@@ -20,7 +20,7 @@ def test_synonyms_go_from_the_file_through_the_run_into_the_classifier(pictures,
     assert main(command(pictures, run, **options)) == 0
     first = json.loads((run / "results.json").read_text())
     trainer = build(command(pictures, run, **options))
-    assert trainer.model.n_texts == [2, 2, 4, 2, 2]
+    assert trainer.model.classes.n_texts == [2, 2, 4, 2, 2]
     trainer.load_model(str(run))
     features, _ = trainer.tester.features(trainer.test_loader)
     wanted = trainer.predictor()(features).exp().numpy()

@@ -108,6 +108,9 @@ def test_models_of_another_clip_or_position(finished, pictures, tmp_path):
     front = build(command(pictures, tmp_path / "front", trainer="CoOp", **options))
     with pytest.raises(CheckpointError, match=r"another TRAINER\.COOP\.CLASS_TOKEN_POSITION: end"):
         front.load_model(output)
+    words = build(command(pictures, tmp_path / "words", TRAINER__VPT__CLASS_WORDS=0.2))
+    with pytest.raises(CheckpointError, match=r"another TRAINER\.VPT\.CLASS_WORDS: 0\.0 -> 0\.2"):
+        words.load_model(finished)
     vpt = build(command(pictures, tmp_path / "vpt"))
     vpt.weights_sha256 = "0" * 64
     with pytest.raises(CheckpointError, match="in front of another CLIP .*instead of 000000000000"):

@@ -42,6 +42,7 @@ METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     *((name, "embedded", ()) for name in ("ZeroshotCLIP", "CoOp", "CoCoOp", "VPT")),
     ("VPT", "embedded_map", ("TRAINER.VPT.POSTERIOR", "delta")),
     ("VPT", "embedded_mixture", ()),
+    ("VPT", "embedded_mixture_words", ()),
     ("VPT_CoCoOp", "embedded", ()),
 )
 # prompt learners without and with a posterior, all in front of the same CLIP

@@ -105,6 +105,7 @@ def findings(
     return Findings(
         name, clip.provenance.source, name_contexts(contexts, words, n_words, metric),
         words.usual_distance(), metric, class_texts(model, features, names, learned.texts), names,
+        model.config.class_words,
     )  # fmt: skip
 
 

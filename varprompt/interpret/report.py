@@ -41,6 +41,7 @@ class Findings:
         metric: what "nearest" means.
         texts: of the classes, before and after.
         classnames: their names.
+        class_words: see `PromptConfig`; contexts are shown without it.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Findings:
     metric: str
     texts: ClassTexts
     classnames: Sequence[str]
+    class_words: float = 0.0
 
 
 def name_contexts(
@@ -69,6 +71,7 @@ def to_json(found: Findings) -> str:
     return json.dumps({
         "model": found.model, "clip": found.clip, "metric": found.metric,
         "distance_between_words": found.usual,
+        "class_words": found.class_words,
         "contexts": [_context(named) for named in found.contexts],
         "template_before": found.texts.template,
         "nearest_wrong_class": [
@@ -117,6 +120,11 @@ def to_text(found: Findings) -> str:
         f"nearest by {found.metric} distance; a word is {found.usual:.3g} from the nearest other "
         "word (median)",
     ]
+    if found.class_words:
+        lines.append(
+            "shown is what all classes share; the context of a class is "
+            f"{found.class_words:g} * (mean of its words - mean of the template) beside it"
+        )
     for named in found.contexts:
         lines += ["", *_context_lines(named)]
     return "\n".join([*lines, "", *_class_lines(found)])

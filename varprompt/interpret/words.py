@@ -49,6 +49,8 @@ def contexts_of(
 ) -> list[Context]:
     """All contexts that `model` has learned: one, one a component, or one a class.
 
+    Without what the words of a class add to them (`PromptConfig.class_words`).
+
     Args:
         model: what was learned.
         features: image features `(B, E)`; their values matter only if prompts depend on images.

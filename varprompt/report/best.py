@@ -8,6 +8,8 @@ from .tables import base2new
 ABOUT = {  # of those that need a word
     "VPT embedded_mixture": "It learns one prompt around each of six templates and averages what "
     "they say; docs/mixture.md compares it with its controls.",
+    "VPT embedded_mixture_words": "It learns one prompt around each of six templates, which begin "
+    "nearer to the words of each class, and averages what they say; docs/mixture.md compares it.",
     "VPT embedded_map": "It is the posterior's mode, one prompt without noise.",
 }
 

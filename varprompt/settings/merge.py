@@ -13,8 +13,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ..errors import ConfigError, brief, pass_on_memory
-from .option import DASSL, leaves, place_of
+from .option import DASSL, Option, leaves, place_of
 from .options import OPTIONS
+from .prompt_options import OF_PROMPT
 from .yaml_file import parse_mapping, parse_yaml, read_yaml
 
 _LARGEST = 2**63  # that of whole numbers in torch
@@ -85,8 +86,10 @@ def difference(before: str, now: str) -> list[str]:
     except Exception as error:  # a damaged file may hold anything
         pass_on_memory(error, "reading a configuration")
         old = None
-    old = _added_since() | dict(leaves(old if isinstance(old, dict) else {}, new))
-    new = _added_since() | dict(leaves(new))
+    old = dict(leaves(old if isinstance(old, dict) else {}, new))
+    new = dict(leaves(new))
+    since = _added_since()
+    old, new = (since | _of_the_node(one, other) | one for one, other in ((old, new), (new, old)))
     return [
         f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
         for key in sorted(old.keys() | new.keys())
@@ -97,11 +100,23 @@ def difference(before: str, now: str) -> list[str]:
 
 def _added_since() -> dict[str, Any]:
     """This project's options as they were before there were any: at their defaults."""
+    return {key: _dumped(option) for key, option in OPTIONS.items() if option.default is not DASSL}
+
+
+def _of_the_node(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Defaults of the prompt's options that nodes in `one` lack, as they were not there yet."""
+    nodes = {key.rpartition(".")[0] for key in one}
+    lacking = (key.rpartition(".") for key in other.keys() - one.keys())
     return {
-        key: list(option.default) if isinstance(option.default, tuple) else option.default
-        for key, option in OPTIONS.items()
-        if option.default is not DASSL
+        f"{node}.{name}": _dumped(OF_PROMPT[name])
+        for node, _, name in lacking
+        if node in nodes and node.startswith("TRAINER.") and name in OF_PROMPT
     }
+
+
+def _dumped(option: Option) -> Any:
+    """The default of an option as YAML has it."""
+    return list(option.default) if isinstance(option.default, tuple) else option.default
 
 
 def _merge(cfg: CfgNode, pairs: list[tuple[str, Any]], where: str) -> None:

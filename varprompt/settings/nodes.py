@@ -16,22 +16,16 @@ from .option import DASSL, Option, leaves, node_options, place_of, value_of
 from .options import OPTIONS, UNREAD
 from .prompt_options import (
     AVERAGE,
-    CLASS_TOKEN,
     CONDITIONAL,
-    CONTEXT,
     COUPLE_RESIDUAL,
-    COUPLED,
     FOR_ALL,
-    INDEPENDENT,
+    OF_PROMPT,
     PROMPTS,
     VARIATIONAL,
     WEIGHTS,
 )
 
-_OF_PROMPT = (
-    CONTEXT | CLASS_TOKEN | VARIATIONAL | COUPLED | INDEPENDENT | CONDITIONAL | COUPLE_RESIDUAL
-)
-_FIELDS = {name: option.field for name, option in _OF_PROMPT.items()}
+_FIELDS = {name: option.field for name, option in OF_PROMPT.items()}
 
 
 class Declaration(Protocol):

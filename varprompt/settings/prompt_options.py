@@ -10,7 +10,11 @@ CONTEXT = {
         "a photo of a", "words to start from, '' = random vectors", field="ctx_init"
     ),
     "PREC": Option("fp16", "number format of the towers: fp32, fp16, amp, bf16", field="precision"),
-}
+    "CLASS_WORDS": Option(
+        0.0, "how far contexts begin from CTX_INIT, or TEMPLATES, on the way to the mean of the "
+        "class's own words; new classes have it, too", field="class_words",
+    ),
+}  # fmt: skip
 COUPLED = {  # MaPLe's
     **CONTEXT,
     "N_CTX": Option(2, "number of prompts in a layer, of either tower", field="n_ctx"),
@@ -23,6 +27,7 @@ INDEPENDENT = {  # of IVLP and PromptSRC
     ),
     "CTX_INIT": CONTEXT["CTX_INIT"],
     "PREC": CONTEXT["PREC"],
+    "CLASS_WORDS": CONTEXT["CLASS_WORDS"],
     "PROMPT_DEPTH_VISION": Option(
         9, "layers of the image tower with prompts of their own, 0 = none", field="depth_visual"
     ),
@@ -114,6 +119,10 @@ AVERAGE = {
         1.0, "epochs that weigh much, a standard deviation; 0 = no average", least=0, most=1e6
     ),
 }
+OF_PROMPT = (
+    CONTEXT | CLASS_TOKEN | VARIATIONAL | COUPLED | INDEPENDENT | CONDITIONAL | COUPLE_RESIDUAL
+)
+"""All options that a trainer's node may have of the prompt."""
 FOR_ALL = {  # read by every trainer, as each has a text tower; kept under its old name
     "TRAINER.VPT.MEM_BUDGET": Option(
         0, "bytes for text activations, 0 = half of the free memory", field="mem_budget",

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from .tokens import ClassTokens
 
-Shape = tuple[int, int]  # context tokens before the class name, and in all
+# context tokens before the class name (None = where `class_tokens` puts it), and in all
+Shape = tuple[int | None, int]
 
 
 def encode_by_shape(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 # Longest tile: attention within a tile costs in proportion to it, the copies of the shared keys
 # and values in inverse proportion (measured with benchmarks/step.py, see docs/performance.md).
 TILE = 32
@@ -38,3 +41,14 @@ def _fill(lengths: list[int], size: int) -> list[list[int]]:
                 del waiting[n]
         tiles.append(tile)
     return tiles
+
+
+def columns(rows: list[list[int]], tiles: list[list[int]], size: int, pad: int) -> list[Tensor]:
+    """Token ids, class and index in its row of every token, `(Z, Y)` each; class -1 is padding."""
+    found: list[list[tuple[int, ...]]] = [[], [], []]
+    for tile in tiles:
+        tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
+        tokens += [(pad, -1, 0)] * (size - len(tokens))
+        for column, values in zip(found, zip(*tokens, strict=True), strict=True):
+            column.append(values)
+    return [torch.tensor(column) for column in found]

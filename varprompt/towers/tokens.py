@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .forms import TextForm, embed_words, encode, encode_behind, text_form
-from .tiles import fill_tiles
+from .tiles import columns, fill_tiles
 
 __all__ = ["POSITIONS", "ClassTokens", "class_tokens", "embed_words", "encode", "text_tokens"]
 
@@ -44,6 +44,7 @@ class ClassTokens:
         inverse: `(C,)`, where each class stands in `ends`.
         n_lead: leading context vectors that belong to the shared beginning.
         has_slots: whether any token is filled by a context vector.
+        is_moved: whether `fixed` has at slots what is added to their context vector.
     """
 
     start: Tensor
@@ -57,6 +58,7 @@ class ClassTokens:
     inverse: Tensor
     n_lead: int
     has_slots: bool
+    is_moved: bool = False
 
     @property
     def n_classes(self) -> int:
@@ -96,8 +98,17 @@ class ClassTokens:
         return ClassTokens(
             self.start, self.fixed[tiles], self.slots[tiles], self.owner[tiles],
             self.position[tiles], self.sees[tiles], ends, self.counts[tiles], self.inverse[:0],
-            self.n_lead, self.has_slots,
+            self.n_lead, self.has_slots, self.is_moved,
         )  # fmt: skip
+
+    def moved(self, moves: Tensor) -> ClassTokens:
+        """The same with `moves` `(C, D)` added to all context vectors of a class.
+
+        Of class-specific tokens: what belongs to the shared beginning is no class's own.
+        """
+        own = moves[self.owner].to(self.fixed)  # (Z, Y, D)
+        fixed = torch.where(self.slots[..., None] >= 0, own, self.fixed)
+        return replace(self, fixed=fixed, is_moved=True)
 
     def embed(self, contexts: Tensor) -> Tensor:
         """Token embeddings `(Z, Y, S, D)`, or `(Z, Y, 1, D)` if they do not depend on contexts.
@@ -115,6 +126,8 @@ class ClassTokens:
             filled = contexts.transpose(0, 1)[index]  # (Z, Y, S, D)
         else:
             filled = contexts.permute(1, 2, 0, 3)[self.owner, index]
+        if self.is_moved:
+            filled = filled + fixed.to(filled.dtype)
         return torch.where(self.slots[..., None, None] >= 0, filled, fixed.to(filled.dtype))
 
     def replaced(self, x: Tensor, deep: Tensor) -> Tensor:
@@ -211,7 +224,7 @@ def _lay_out(
     """The tokens of `rows`, of which those at `read` count, in tiles (size, rows of each)."""
     form, weight = text_form(clip_model), clip_model.token_embedding.weight
     size, tiles = layout
-    ids, owners, position = _columns(rows, tiles, size, form.pad)
+    ids, owners, position = columns(rows, tiles, size, form.pad)
     # padding sees itself: the softmax over nothing is NaN, which would spread to gradients
     own = owners[:, :, None] == owners[:, None]  # (Z, Y, Y)
     own = own.tril() if form.causal else own
@@ -237,14 +250,3 @@ def _lay_out(
         n_lead=n_lead,
         has_slots=any(i < 0 for row in rows for i in row),
     )
-
-
-def _columns(rows: list[list[int]], tiles: list[list[int]], size: int, pad: int) -> list[Tensor]:
-    """Token ids, class and index in its row of every token, `(Z, Y)` each; class -1 is padding."""
-    columns: list[list[tuple[int, ...]]] = [[], [], []]
-    for tile in tiles:
-        tokens = [(rows[c][i], c, i) for c in tile for i in range(len(rows[c]))]
-        tokens += [(pad, -1, 0)] * (size - len(tokens))
-        for column, values in zip(columns, zip(*tokens, strict=True), strict=True):
-            column.append(values)
-    return [torch.tensor(column) for column in columns]
