@@ -12,6 +12,7 @@ import train
 from trainers.guidance import average_weights
 from trainers.promptsrc import PromptSRC
 from trainers.templates import DIVERSE
+from varprompt import PromptedCLIP, load_classifier
 from varprompt.common import files
 from varprompt.errors import CheckpointError, ConfigError
 
@@ -247,3 +248,40 @@ def test_what_kgcoops_files_hold_besides_is_not_missed(pictures, vit, tmp_path):
     torch.save({"state_dict": state, "epoch": 100}, file)
     made.load_weights(str(file))
     assert torch.equal(made.model.prompt_learner.ctx, context)
+
+
+SHALLOW = {
+    "KgCoOp": {}, "VPT_KgCoOp": {}, "MaPLe": {"PROMPT_DEPTH": 1},
+    "PromptSRC": {"PROMPT_DEPTH_TEXT": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trainer", SHALLOW)
+def test_contexts_that_begin_at_the_words_of_their_class(trainer, pictures, vit, tmp_path, capsys):
+    """The file that is left gives other classes, by name, what a model made for them gives."""
+    options = SHALLOW[trainer] | {"CLASS_WORDS": 0.3}
+    run = arguments(pictures, tmp_path / "run", trainer, vit, TRAIN__PRINT_FREQ=1, **options)
+    assert train.main(run) == 0
+    printed = capsys.readouterr().out
+    assert 'starting from the words "a photo of a", 0.3 of the way to the words of' in printed
+    other = load_classifier(tmp_path / "run", device="cpu").with_classes(["cat", "old_dog"])
+    model = other.learned_.model
+    state = files.read(tmp_path / "run/prompt_learner/model.pth.tar-2")["state_dict"]
+    again = PromptedCLIP(model.towers.clip, ["cat", "old_dog"], model.config)
+    assert again.config.class_words == 0.3
+    again.prompt_learner.load_state_dict(state)
+    width = model.towers.clip.text_projection.shape[1]
+    features = torch.nn.functional.normalize(torch.randn(3, width), dim=-1)
+    torch.testing.assert_close(again.predictor()(features), model.predictor()(features))
+    still = arguments(pictures, tmp_path / "still", trainer, vit, **SHALLOW[trainer])
+    with pytest.raises(CheckpointError, match=r"another TRAINER\..*\.CLASS_WORDS: 0\.3 -> 0\.0"):
+        build(still).load_model(tmp_path / "run")
+
+
+@pytest.mark.parametrize("trainer", DEEP)
+def test_deep_prompts_have_no_words_of_a_class(trainer, pictures, vit, tmp_path, capsys):
+    run = arguments(pictures, tmp_path / "run", trainer, vit, CLASS_WORDS=0.3)
+    assert train.main(run) == 2
+    said = capsys.readouterr().err
+    assert f"TRAINER.{trainer.upper()}.CLASS_WORDS is 0.3, but prompts of deeper layers" in said
+    assert said.count("\n") == 1 and "PROMPT_DEPTH" in said
