@@ -7,6 +7,7 @@ from benchmarks import classifier_default as benchmark
 from benchmarks._mixture_tasks import draw, towers
 from varprompt import PromptClassifier
 from varprompt.classifier import classifier as shipped
+from varprompt.classifier import recipe
 
 
 @pytest.fixture(scope="module")
@@ -14,18 +15,21 @@ def task(tmp_path_factory):
     return draw("Chalk", 901, 16, towers(), tmp_path_factory.mktemp("features"))
 
 
-@pytest.mark.parametrize("kind", ["default", "photos"])
-def test_it_learns_what_the_classifier_learns(task, kind, monkeypatch):
+@pytest.mark.parametrize("name", ["default", "photos", "embedded, words"])
+def test_it_learns_what_the_classifier_learns(task, name, monkeypatch):
     """Features stand for images: then both have the same probabilities and temperature."""
-    texts = benchmark.kinds()[kind]
-    monkeypatch.setattr(benchmark.recipe, "_EPOCHS", 2)
-    expected = benchmark.learned(task, texts, towers().clip)
+    kind = benchmark.kinds()[name]
+    monkeypatch.setattr(recipe, "_EPOCHS", 2)
+    expected = benchmark.learned(task, kind, towers().clip)
     monkeypatch.setattr(
         shipped.Learned, "encode", lambda self, images, *_: task.train.features.clone()
     )
-    options = {"posterior": "mixture", "templates": texts} if texts else {}
+    options = {"posterior": "mixture", "templates": kind.templates} if kind.templates else {}
     images = np.zeros((len(task.train.labels), 4, 4, 3), np.uint8)
-    fitted = PromptClassifier("embedded", device="cpu", progress=False, **options).fit(
+    new = PromptClassifier(
+        "embedded", device="cpu", progress=False, class_words=kind.class_words, **options
+    )
+    fitted = new.fit(
         images, task.train.labels.numpy(), class_names=dict(enumerate(task.names["base"]))
     )
     assert fitted.temperature_ == pytest.approx(expected.temperature, rel=1e-4) != 1
@@ -40,5 +44,6 @@ def test_the_table_counts_tasks_above_the_default():
         for kind, value in (("default", 5.0), ("photos", 5.0 + more), ("embedded", 6.0))
     ]  # fmt: skip
     lines = benchmark.table(rows).splitlines()
-    assert [line.split(" | ")[-1] for line in lines[2:]] == ["- |", "1 of 2 |", "2 of 2 |"]
+    gains = [line.split(" | ")[8] for line in lines[2:]]
+    assert gains == ["-", "+0 ± 12.7, 1 of 2", "+1 ± 0, 2 of 2"]
     assert lines[4].startswith("| embedded | 6.000 |")

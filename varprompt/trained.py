@@ -104,6 +104,7 @@ def classifier_of_run(
         backbone.NAME, activation=backbone.ACTIVATION, context=config.ctx_init,
         backbone_path=backbone.PATH if backbone_path is None else backbone_path,
         templates=list(config.templates) or None, component=config.component, merge=config.merge,
+        class_words=config.class_words,
         posterior=config.posterior, n_samples=config.n_samples, device=device,
         n_samples_test=config.n_samples_test, n_workers=n_workers, precision=config.precision,
         seed=max(config.test_seed, 0),

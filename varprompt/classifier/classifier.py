@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,13 @@ from torch import Tensor
 
 from ..common.console import say
 from ..errors import CheckpointError, DataError
-from ..model import PromptedCLIP
 from ..towers.device import device_of
 from ..towers.load import load_clip
-from ..towers.templates import token_rms
 from . import recipe
 from .checked import check_parameters
-from .given import Labelled, given_to_fit, hold_out, names_of, targets_of, texts_for
-from .learned import Learned, Pixels
+from .fitting import fitted, starting
+from .given import given_to_fit, names_of
+from .learned import Learned
 from .prediction import Prediction, Uncertainty
 from .saved import read_classifier, write_classifier
 from .shared import Shared
@@ -46,6 +44,8 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         templates: of posterior "mixture", instead of `context`: two or more texts with a {} each.
         posterior: a name in `varprompt.POSTERIORS`; "delta" = no noise.
         component: of posterior "mixture": "delta", "fixed" or "gaussian".
+        class_words: how far prompts begin on the way to the words of their class, 0 to 1, see
+            `PromptConfig`.
         merge: whether the samples' texts are averaged to one classifier, see `PromptConfig`.
         n_samples: L in training.
         n_samples_test: L when classifying.
@@ -78,6 +78,7 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         templates: Sequence[str] | None = None,
         posterior: str = "gaussian",
         component: str = "delta",
+        class_words: float = 0.0,
         merge: bool = False,
         n_samples: int = 4,
         n_samples_test: int = 16,
@@ -100,6 +101,7 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         self.templates = templates
         self.posterior = posterior
         self.component = component
+        self.class_words = class_words
         self.merge = merge
         self.n_samples = n_samples
         self.n_samples_test = n_samples_test
@@ -141,49 +143,10 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         classes, targets = np.unique(train.labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"there is one class, {classes.tolist()}: give images of two or more")
-        clip, names = self._clip(), names_of(classes, class_names)
-        texts = texts_for(self.prompts, names)
-        around = [text.replace("{}", "") for text in self.templates or ()] or [self.context]
-        rms = token_rms(clip, [f"{words} {name}" for words in around for name in names])
-        config = recipe.prompt_config(
-            rms, device_of(self.device), precision=self.precision, ctx_init=self.context,
-            templates=tuple(self.templates or ()), component=self.component, merge=self.merge,
-            posterior=self.posterior, n_samples=self.n_samples,
-            n_samples_test=self.n_samples_test, test_seed=int(self.seed),
-        )  # fmt: skip
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(self.seed))
-            model = PromptedCLIP(clip, names, config, texts=texts)
-        learned = Learned(model, classes, names, Pixels.of(clip), texts=texts)
-        return self._become(self._learn(learned, rms, train, torch.from_numpy(targets), held))
-
-    def _learn(
-        self, learned: Learned, rms: float, train: Labelled, targets: Tensor, held: Labelled | None
-    ) -> Learned:
-        """Fit the learner in `learned` to images of classes `targets` `(N,)`."""
-        features = learned.encode(train.images, self.n_workers, self.progress)
-        if held:
-            out = torch.zeros(len(targets), dtype=torch.bool)
-            outside = (
-                learned.encode(held.images, self.n_workers, self.progress),
-                targets_of(held.labels, learned.labels),
-            )
-        else:
-            out = hold_out(targets, self.holdout, self.seed)
-            outside = features[out], targets[out]
-        inside = features[~out].to(learned.device), targets[~out].to(learned.device)
-        steps = recipe.steps(
-            rms, len(inside[1]), self.batch_size, self.epochs, self.learning_rate,
-            n_parts=len(self.templates or [()]), seed=self.seed, balanced=self.balanced,
-            progress=self.progress,
-        )  # fmt: skip
-        recipe.learn(learned.model, *inside, steps)
-        per_class = inside[1].bincount(minlength=len(learned.names)).tolist()
-        counts = {
-            "learned_from": dict(zip(learned.names, per_class, strict=True)),
-            "held_out": len(outside[1]),
-        }
-        return replace(learned, counts=counts).calibrated(*outside)
+        given = self.get_params()
+        start, rms = starting(self._clip(), classes, names_of(classes, class_names), given)
+        learned = fitted(start, rms, train, torch.from_numpy(targets), held, given)
+        return self._become(learned)
 
     def predict(self, images: Any) -> np.ndarray:
         """The most probable label of each image, `(N,)`."""
