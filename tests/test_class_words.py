@@ -2,14 +2,21 @@
 
 import dataclasses
 import itertools
+import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from classifiers import classifier, pictures
 from helpers import NAMES, error, images, prompted, small_clip
 
+from varprompt import PromptClassifier
 from varprompt.class_words import mean_templates, mean_words
 from varprompt.config import PromptConfig
+from varprompt.export.graph import texts_of
+from varprompt.interpret.command import findings
+from varprompt.interpret.report import to_json, to_text
 from varprompt.learner_state import load_learner
 from varprompt.model import PromptedCLIP
 from varprompt.prompt_texts import PromptTexts
@@ -196,3 +203,40 @@ def test_half_precision(precision, difference):
         model = prompted(dataclasses.replace(CONFIGS["unlike"], precision=name))
         found.append(model.outputs(model.encode_image(images(1)), eps=noise_for(model, 1)).text)
     assert 1e-6 < (found[0] - found[1]).abs().max() < difference
+
+
+def test_a_classifier_has_them_for_any_names(tmp_path):
+    """Saved, loaded, with other classes, exported; a file of before says nothing of them."""
+    clf = classifier(posterior="mixture", templates=EQUAL, class_words=0.3)
+    clf.save(tmp_path / "new")
+    again, shown = PromptClassifier.load(tmp_path / "new", device="cpu"), pictures(5, seed=1)
+    assert again.class_words == again.learned_.model.config.class_words == 0.3
+    assert np.array_equal(again.predict_proba(shown), clf.predict_proba(shown))
+    names = ["full moon", "old_star"]
+    other = again.with_classes(names).learned_.model
+    contexts = clf.learned_.model.prompt_learner(1, torch.zeros(1, 128)).contexts
+    want = one_at_a_time(other, contexts, names)[:, 0]  # (L, C, E)
+    assert error(texts_of(other, "x.onnx").features, want) < TOLERANCE
+    old = {name: classifier(posterior="delta", class_words=share) for name, share in
+           (("none", 0.0), ("some", 0.3))}  # fmt: skip
+    assert not np.allclose(*(own.predict_proba(shown) for own in old.values()), atol=1e-3)
+    old["none"].save(tmp_path / "old")
+    file = tmp_path / "old/classifier.json"
+    described = json.loads(file.read_text())
+    for part in ("parameters", "config"):
+        assert described[part].pop("class_words") == 0.0
+    file.write_text(json.dumps(described))
+    before = PromptClassifier.load(tmp_path / "old", device="cpu")
+    assert np.array_equal(before.predict_proba(shown), old["none"].predict_proba(shown))
+
+
+@pytest.mark.parametrize("class_words", [0.0, 0.3])
+def test_what_looks_into_a_model_says_that_it_shows_what_is_shared(class_words):
+    learned = classifier(posterior="delta", class_words=class_words).learned_
+    found = findings(learned, "model", [], 2, "euclidean")
+    (context,) = [named.context for named in found.contexts]
+    learner = learned.model.prompt_learner
+    assert torch.equal(context.vectors, (learner.ctx + learner.posterior.mu).detach())
+    said = "the context of a class is 0.3 * (mean of its words - mean of the template) beside it"
+    assert (said in to_text(found)) == (class_words > 0)
+    assert json.loads(to_json(found))["class_words"] == class_words

@@ -134,6 +134,24 @@ def test_class_specific_contexts_and_other_places_of_the_name(library, kind, pos
         assert error(got[:, c], alone[:, 0]) < TOLERANCE
 
 
+@pytest.mark.parametrize("position", ["end", "front"])
+@pytest.mark.parametrize(
+    ("library", "kind"), [("open_clip", "vit"), ("open_clip", "coca"), ("hf", "siglip2")]
+)
+def test_what_classes_add_to_a_context(library, kind, position, theirs):
+    """The context and the addition of a class, in front of its name alone."""
+    clip = load_clip(theirs(library, kind).name)
+    encoder, generator = FrozenTextEncoder(clip, AMPLE), torch.Generator().manual_seed(2)
+    contexts = torch.randn(2, 4, 64, generator=generator)
+    moves = torch.randn(len(NAMES), 64, generator=generator)
+    tokens = class_tokens(clip, NAMES, 4, position=position, class_specific=True).moved(moves)
+    got = encoder(contexts, tokens)
+    for c, name in enumerate(NAMES):
+        own = contexts + moves[c]
+        alone = encoder(own, class_tokens(clip, [name], 4, position=position))
+        assert error(got[:, c], alone[:, 0]) < TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("library", "kind", "precision"),
     [("open_clip", "eva02", "bf16"), ("open_clip", "coca", "fp16"), ("hf", "clip", "bf16"),
