@@ -15,7 +15,7 @@ from benchmarks._mixture_rows import Bed, adam
 from benchmarks._mixture_tasks import Task
 from varprompt.class_words import mean_words
 from varprompt.errors import ConfigError
-from varprompt.posteriors import MixturePosterior
+from varprompt.posteriors.mean import AmortizedNet
 from varprompt.towers.tokens import ClassTokens, class_tokens
 
 PRIOR_FILE = Path(__file__).resolve().parent / "results/mixture_prior.json"
@@ -34,7 +34,8 @@ ADDED_TITLES = {
     "mixture_class_merged": "the same, merged texts",
     "coops_class": "six CoOps (Adam) from the moved templates, averaged",
     "mixture_hierarchical": "mixture, width and weights learned over other sets",
-    "mixture_image": "mixture, shifted by the image",
+    "mixture_image": "mixture, shifted by the image, all components alike",
+    "mixture_image_each": "mixture, shifted by the image, each component",
 }  # fmt: skip
 
 
@@ -51,11 +52,36 @@ class OfClasses(Learned):
         return bed.towers.scale * features @ text.transpose(-2, -1)
 
 
+class OneForAll(nn.Module):
+    """A shift of the image for all G components alike, `(1, B, 1, D)`: the shipped family's."""
+
+    def __init__(self, width: int, n_out: int, n_parts: int):
+        super().__init__()
+        self.net = AmortizedNet(width, n_out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Of features `(B, E)`."""
+        return self.net(features)[None, :, None]
+
+
+class OneEach(OneForAll):
+    """A shift of the image for each of the G components, `(G, B, 1, D)`."""
+
+    def __init__(self, width: int, n_out: int, n_parts: int):
+        super().__init__(width, n_parts * n_out, n_parts)
+        self.n_parts = n_parts
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Of features `(B, E)`."""
+        return self.net(features).unflatten(1, (self.n_parts, -1)).transpose(0, 1)[:, :, None]
+
+
 @dataclass(frozen=True)
 class OfImages(Learned):
-    """Contexts of each image, from the shipped family."""
+    """Contexts `(G, M, D)` and what an image adds to them."""
 
-    posterior: MixturePosterior
+    contexts: Tensor
+    shift: OneForAll
 
     def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
         """As `Learned` says; images in small parts, as each has texts of its own."""
@@ -64,7 +90,7 @@ class OfImages(Learned):
 
     def of_part(self, bed: Bed, features: Tensor, classes: str = "base") -> Tensor:
         """`(G, B, C)`."""
-        contexts = bed.templates[:, None] + self.posterior.deviation(features)  # (G, B, M, D)
+        contexts = self.contexts[:, None] + self.shift(features)  # (G, B, M, D)
         text = bed.towers.encode_text(contexts.flatten(0, 1), bed.tokens[classes])
         text = text.unflatten(0, contexts.shape[:2])  # (G, B, C, E)
         return bed.towers.scale * torch.einsum("be,gbce->gbc", features, text)
@@ -139,31 +165,33 @@ def hierarchical(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
 
 
 def of_image(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
-    """The mixture, then one network of the image that shifts all its components alike.
+    """The mixture, then a network of the image that shifts its components, alike or each.
 
     The shift of an image has the prior of the components, in full: each image has one of its own.
     """
-    features, labels, n_ctx = bed.train.features, bed.train.labels, bed.templates.shape[1]
+    contexts = maps(bed)
+    kinds = {"mixture_image": OneForAll, "mixture_image_each": OneEach}
+    return {name: shifted(bed, contexts, kind, seed) for name, kind in kinds.items()}
+
+
+def shifted(bed: Bed, contexts: Tensor, kind: type[OneForAll], seed: int) -> OfImages:
+    """Contexts `(G, M, D)` and a learned shift of that kind."""
+    features, labels, n_ctx = bed.train.features, bed.train.labels, contexts.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        posterior = MixturePosterior(
-            1, bed.templates.shape[-1], features.shape[1], component="delta",
-            anchors=bed.templates - bed.templates[0],
-        )  # fmt: skip
-    last = posterior.of_image[-1]
+        shift = kind(features.shape[1], contexts.shape[2], len(contexts))
+    last = shift.net[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    posterior.shifts.data.copy_(maps(bed) - bed.templates)
     generator, precision = torch.Generator().manual_seed(seed), precision_of(bed)
-    rows = 150 * (1 + IMAGES) * len(bed.templates)
-    learned = OfImages(posterior, rows=rows)
+    learned = OfImages(contexts, shift, rows=150 * (1 + IMAGES) * len(contexts))
 
     def loss() -> Tensor:
         index = torch.randperm(bed.n_images, generator=generator)[:IMAGES]
         log_prob = learned.of_part(bed, features[index]).log_softmax(-1)  # (G, B, C)
         nll = -log_prob[:, torch.arange(len(index)), labels[index]].mean()
-        pull = n_ctx * posterior.of_image(features[index]).square().sum(1).mean()
+        pull = n_ctx * shift(features[index]).square().sum(-1).mean()
         return nll + pull * precision / 2
 
-    adam(list(posterior.of_image.parameters()), loss)
-    return {"mixture_image": learned}
+    adam(list(shift.parameters()), loss)
+    return learned

@@ -16,6 +16,7 @@ from varprompt.config import PromptConfig
 from varprompt.embedded.sets import SETS
 from varprompt.errors import ConfigError
 from varprompt.model import PromptedCLIP
+from varprompt.posteriors import MixturePosterior
 from varprompt.towers.tokens import embed_words
 
 STEPS = 3
@@ -116,20 +117,35 @@ def without_network(values, loss):
         adam(values, loss, steps=STEPS)
 
 
-def test_prompts_of_an_image_start_at_the_mixture_and_part(bed, task, monkeypatch):
+@pytest.mark.parametrize("name", ["mixture_image", "mixture_image_each"])
+def test_prompts_of_an_image_start_at_the_mixture_and_part(name, bed, task, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(added, "adam", without_network)
-        found = added.of_image(bed, task, 1)["mixture_image"]
+        found = added.of_image(bed, task, 1)[name]
     plain = Found(added.maps(bed)).log_prob(bed, task.val, "base")
     torch.testing.assert_close(found.log_prob(bed, task.val, "base"), plain, rtol=0, atol=1e-4)
-    found = added.of_image(bed, task, 1)["mixture_image"]
-    moved = found.posterior.deviation(task.val.features).detach()  # (G, B, M, D)
-    assert (moved[:, 0] - moved[:, 1]).abs().max() > 1e-4
-    image = task.val.features[3:4]
-    text = bed.towers.encode_text(bed.templates + moved[:, 3], bed.tokens["base"])  # (G, C, E)
+    found = added.of_image(bed, task, 1)[name]
+    shift = found.shift(task.val.features).detach()  # (1 or G, B, 1, D)
+    assert (shift[:, 0] - shift[:, 1]).abs().max() > 1e-4
+    assert len(shift) == (len(TEMPLATES) if name.endswith("each") else 1)
+    image, contexts = task.val.features[3:4], found.contexts + shift[:, 3]
+    text = bed.towers.encode_text(contexts, bed.tokens["base"])  # (G, C, E)
     expected = bed.towers.scale * image @ text.transpose(1, 2)
     got = found.logits(bed, task.val.features, "base")[:, 3:4]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-3)
+
+
+def test_one_shift_for_all_components_is_the_shipped_familys(bed, task):
+    found = added.of_image(bed, task, 1)["mixture_image"]
+    features = task.val.features[:5]
+    posterior = MixturePosterior(
+        1, bed.templates.shape[-1], features.shape[1], component="delta",
+        anchors=bed.templates - bed.templates[0],
+    )  # fmt: skip
+    posterior.of_image.load_state_dict(found.shift.net.state_dict())
+    posterior.shifts.data.copy_(found.contexts - bed.templates)
+    expected = bed.templates[:, None] + posterior.deviation(features)
+    torch.testing.assert_close(found.contexts[:, None] + found.shift(features), expected)
 
 
 def test_the_prior_of_a_set_is_learned_without_it():
@@ -194,7 +210,7 @@ def test_added_rows_have_a_table_of_their_own():
     assert "| +2.00 ± 0.00, 2/2 | +1.00 ± 0.00, 2/2 | -0.50 ± 0.00, 0/2 |" in lines[2]
     assert "from the moved templates, averaged | 3 | 54.50 |" in lines[3]
     assert "| +2.50 ± 0.00, 2/2 | +1.50 ± 0.00, 2/2 | - |" in lines[3]
-    assert "| mixture, shifted by the image | 2 | 50.50 |" in lines[4]
+    assert "| mixture, shifted by the image, all components alike | 2 | 50.50 |" in lines[4]
     assert _mixture_report.added(rows, 4) == ""
     few = [row for row in rows if row["method"] != "mixture" or row["dataset"] == "a"]
     assert "| - | +1.00 ± 0.00, 2/2 | -0.50" in _mixture_report.added(few, 16)  # not in every set
