@@ -3,10 +3,12 @@
     python benchmarks/many_classes.py --names data.noun --trainer CoOp --mem-budget 8
     python benchmarks/many_classes.py --names data.noun --trainer VPT -L 10 --mem-budget 8
     python benchmarks/many_classes.py --names data.noun --trainer VPT --classes 2000 --profile
+    python benchmarks/many_classes.py --names data.noun --trainer CoOp --class-words 0.2
     python benchmarks/many_classes.py --test-images 100000 -L 1
 
 The first forms build a model with ViT-B/16's towers (random weights) for 21,000 names and take one
-training step of one image, all classes in it, none sampled. --profile names where its time goes.
+training step of one image, all classes in it, none sampled. --profile names where its time goes,
+--class-words has contexts that begin at the words of their class, so that none is shared.
 The last one classifies features of images that are made up, in batches of 100 as a test does.
 `data.noun` is WordNet 3.0's file: every so many of its nouns for what can be seen. Without --names,
 names of ImageNet are paired until there are enough. Rows of earlier calls stay in --output.
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--backbone", choices=BACKBONES, default="ViT-B/16")
     p.add_argument("--trainer", choices=("CoOp", "VPT"), default="VPT")
     p.add_argument("-L", type=int, default=10)
+    p.add_argument("--class-words", type=float, default=0.0, help="CLASS_WORDS, 0 to 1")
     p.add_argument(
         "--mem-budget", type=float, default=8, help="GB for the text tower's activations"
     )
@@ -77,7 +80,9 @@ def main() -> None:
     else:
         samples = args.L if args.trainer == "VPT" else 1
         kind = "profile" if args.profile else "step"
-        name, row = f"{kind}, {args.trainer}, L = {samples}, C = {args.classes}", step(args)
+        words = f", words {args.class_words:g}" * bool(args.class_words)
+        name = f"{kind}, {args.trainer}, L = {samples}, C = {args.classes}{words}"
+        row = step(args)
     print(name, json.dumps(row, indent=1))
     if args.output:
         rows = json.loads(args.output.read_text(encoding="utf-8")) if args.output.is_file() else {}
@@ -119,7 +124,8 @@ def step(args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     with PeakMemory(CPU) as built:
         building, _ = timed(lambda: made.update(model=prompted_clip(
-            clip, names, args.trainer, args.L, mem_budget=int(args.mem_budget * 1e9)
+            clip, names, args.trainer, args.L, mem_budget=int(args.mem_budget * 1e9),
+            class_words=args.class_words,
         )), CPU)  # fmt: skip
     model = made["model"]
     work = step_of(model)

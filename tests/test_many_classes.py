@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import many_classes as benchmark
-from varprompt.run import results
+from varprompt.run.tally import Tally
 
 NOUNS = """  1 a licence, whose lines begin with spaces
 00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 | abstract
@@ -38,8 +38,11 @@ def test_rows_are_collected(tmp_path, monkeypatch):
     words = f"--names {tmp_path}/data.noun --classes 3 -L 2"
     measured(monkeypatch, tmp_path, words)
     measured(monkeypatch, tmp_path, f"{words} --trainer CoOp --profile")
+    measured(monkeypatch, tmp_path, f"{words} --class-words 0.5")
     rows = measured(monkeypatch, tmp_path, "--test-images 7 --classes 1100 -L 2 --batch-size 3")
-    one, parts, test = rows.values()
+    one, parts, own, test = rows.values()
+    assert list(rows)[2] == "step, VPT, L = 2, C = 3, words 0.5"
+    assert own["slots"] >= one["slots"] + 3 * 4  # of contexts that no class shares
     assert list(rows)[0] == "step, VPT, L = 2, C = 3" and one["step_s"] > 0 < one["slots"]
     assert sum(parts["share"].values()) == pytest.approx(1)
     assert parts["seconds"]["matrix products"] > 0 < parts["seconds"]["attention"]
@@ -54,7 +57,7 @@ def test_without_a_file_there_are_enough_names(monkeypatch):
 
 
 def test_classes_without_images_are_in_no_row():
-    tally = results.Tally()
+    tally = Tally()
     log_prob = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     tally.update(log_prob[None], torch.tensor([7, 2, 7, 7, 2]))
     found = tally.summary([f"c{i}" for i in range(9)])["per_class"]

@@ -100,7 +100,7 @@ class Evaluator:
             tally: collects what is predicted; None = one of its own.
 
         Returns:
-            The figures of `metrics`, and those of `varprompt.run.results.Tally`.
+            The figures of `metrics`, and those of `varprompt.run.tally.Tally`.
 
         Raises:
             VarPromptError: probabilities that are not finite.
