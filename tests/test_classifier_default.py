@@ -47,3 +47,7 @@ def test_the_table_counts_tasks_above_the_default():
     gains = [line.split(" | ")[8] for line in lines[2:]]
     assert gains == ["-", "+0 ± 12.7, 1 of 2", "+1 ± 0, 2 of 2"]
     assert lines[4].startswith("| embedded | 6.000 |")
+    other = benchmark.table(rows, "embedded").splitlines()
+    assert [line.split(" | ")[8] for line in other[2:]] == [
+        "-1 ± 0, 0 of 2", "-1 ± 12.7, 0 of 2", "-",
+    ]  # fmt: skip
