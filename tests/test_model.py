@@ -75,6 +75,7 @@ def identify(value):
     if isinstance(value, int):
         return f"B{value}"
     words = [value.posterior, value.residual, value.objective, value.kl_reduction]
+    words += ["words-of-classes"] * (value.class_words > 0)
     words += ["conditional"] * value.conditional + ["fixed-context"] * (not value.learn_context)
     return "-".join(words)
 
@@ -478,12 +479,14 @@ def test_similarity_is_the_mean_cosine_between_classes():
     assert single.similarity(features) == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-def test_a_compiled_training_step_is_the_step(conditional):
+@pytest.mark.parametrize(
+    "config", [BASE, dataclasses.replace(BASE, conditional=True), MOVING[-1]], ids=identify
+)
+def test_a_compiled_training_step_is_the_step(config):
     """From image features to the gradient, in one graph without breaks."""
-    model = prompted(dataclasses.replace(BASE, conditional=conditional))
+    model = prompted(config)
     features = model.towers.encode_image(images(3))
-    eps = noise(L, 3 if conditional else 1, model.prompt_learner.posterior)
+    eps = noise(L, 3 if config.conditional else 1, model.prompt_learner.posterior)
     parameters = list(model.prompt_learner.parameters())
 
     def step(features, eps):
@@ -507,7 +510,9 @@ def test_logits_are_float32_under_autocast(config):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and -m cuda")
 @pytest.mark.parametrize(
-    "config", [BASE, dataclasses.replace(BASE, conditional=True), *COOP, COCOOP], ids=identify
+    "config",
+    [BASE, dataclasses.replace(BASE, conditional=True), *COOP, COCOOP, MOVING[-1]],
+    ids=identify,
 )
 def test_cuda_computes_what_a_cpu_does(config):
     on_cpu = prompted(config)

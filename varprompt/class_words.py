@@ -6,7 +6,8 @@ The context of class c, in front of its name, is
 
 for every token t (`PromptConfig.class_words` is s). What is learned is `context_t`, the same for
 all classes, and w_c is known of every class that has a name: so classes that were not trained on
-have theirs. `benchmarks/mixture.py` compares it (docs/mixture.md).
+have theirs. Of a class with several texts (`varprompt.prompt_texts`) each has its own words.
+`benchmarks/mixture.py` compares it (docs/mixture.md).
 """
 
 from __future__ import annotations

@@ -57,6 +57,17 @@ def test_without_counterpart(name, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_contexts_that_begin_at_the_words_of_their_class(share, tmp_path, capsys):
+    """They have no counterpart, and nothing but the configuration tells them."""
+    config = f"TRAINER:\n  NAME: CoOp\n  COOP:\n    CLASS_WORDS: {share}\n"
+    files.write({"state_dict": {"ctx": torch.ones(3, 5)}, "config": config}, tmp_path / "ours")
+    code = main([str(tmp_path / "ours"), str(tmp_path / "out"), "--to", "coop"])
+    assert (code, (tmp_path / "out").exists()) == ((2, False) if share else (0, True))
+    said = "was learned with TRAINER.COOP.CLASS_WORDS 0.2: prompts of CoOp's" if share else ""
+    assert said in capsys.readouterr().err
+
+
 def test_bad_files(tmp_path, capsys):
     files.write({"state_dict": {"fc": torch.ones(1)}}, tmp_path / "other")
     (tmp_path / "folder").mkdir()

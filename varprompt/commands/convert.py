@@ -20,7 +20,9 @@ from ..common import files
 from ..errors import CheckpointError, brief
 from ..layouts import CLASS_BUFFERS, name_here, name_there
 from ..settings.flags import Parser
+from ..settings.option import leaves
 from ..settings.plugins import add_import_flag, load_plugins
+from ..settings.yaml_file import parse_mapping
 
 
 def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -> dict[str, Any]:
@@ -35,6 +37,7 @@ def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -
     Raises:
         CheckpointError: `state` is no prompt checkpoint, or CoOp's layout has no place for what was
             learned.
+        ConfigError: its configuration is none.
     """
     tensors = _tensors(state.get("state_dict"), source)
     result = {"val_result": None, **_said(state, source)}
@@ -42,6 +45,11 @@ def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -
         dropped = () if tensors["ctx"].dim() == 3 else CLASS_BUFFERS
         renamed = {name_here(k): v for k, v in tensors.items() if k not in dropped}
         return {**result, "state_dict": renamed}
+    if moved := _class_words(state.get("config"), source):
+        raise CheckpointError(
+            f"{source} was learned with {moved}: prompts of CoOp's and of the authors' trainers do "
+            "not begin at the words of their class"
+        )
     tensors = {name_there(k): v for k, v in tensors.items() if k not in CLASS_BUFFERS}
     shapes = {tensors[name].squeeze(0).shape for name in _OUTPUTS if name in tensors}
     if frozenset(tensors) not in _LAYOUTS or shapes - {tensors["ctx"].shape[-1:]}:
@@ -50,6 +58,14 @@ def convert(state: Mapping[str, Any], to: str, source: str = "the checkpoint") -
             f"{source}: POSTERIOR must be gaussian and RESIDUAL shared"
         )
     return {**result, "state_dict": tensors}
+
+
+def _class_words(config: Any, source: str) -> str:
+    """The options CLASS_WORDS that are not 0 in the configuration of a run, as text."""
+    if not isinstance(config, str):
+        return ""
+    found = leaves(parse_mapping(config, f"the configuration in {source}"))
+    return ", ".join(f"{k} {value}" for k, value in found if value and k.endswith(".CLASS_WORDS"))
 
 
 def _tensors(found: Any, source: str) -> dict[str, Tensor]:
