@@ -102,12 +102,9 @@ class ClassTokens:
         )  # fmt: skip
 
     def moved(self, moves: Tensor) -> ClassTokens:
-        """The same with `moves` `(C, D)` added to all context vectors of a class.
-
-        Of class-specific tokens: what belongs to the shared beginning is no class's own.
-        """
-        own = moves[self.owner].to(self.fixed)  # (Z, Y, D)
-        fixed = torch.where(self.slots[..., None] >= 0, own, self.fixed)
+        """Class-specific tokens that add `moves` `(C, D)` to all context vectors of a class."""
+        fixed, at = self.fixed.clone(), self.slots >= 0
+        fixed[at] = moves[self.owner[at]].to(fixed)
         return replace(self, fixed=fixed, is_moved=True)
 
     def embed(self, contexts: Tensor) -> Tensor:
