@@ -246,12 +246,14 @@ def test_edges(key):
     """The numbers at both ends are allowed, those beyond are not."""
     low, high = NUMBERS[key]
     trainer = {"COOP": "CoOp", "COCOOP": "CoCoOp"}.get(key.split(".")[-2:][0], "VPT")
-    random = ["TRAINER.VPT.CTX_INIT", ""]  # N_CTX may be any
+    start = ["TRAINER.VPT.CTX_INIT", ""]  # N_CTX may be any
+    if "CLASS_WORDS" in key:
+        start = [key.replace("CLASS_WORDS", "CTX_INIT"), "a photo of a"]
     no_vectors = "N_CTX" in key
     for value, good in ((low, not no_vectors), (high, True), (low - 1, False), (high + 1, False)):
         if math.isfinite(value):
             text = str(int(value) if type(DEFAULTS[key]) is int else value)
-            argv = [*BASE, "--trainer", trainer, *random, key, text]
+            argv = [*BASE, "--trainer", trainer, *start, key, text]
             found = check(argv)
             assert (found is not None) == good, argv
             assert found is None or held(found[0], key, text)
