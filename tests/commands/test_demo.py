@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from varprompt.commands import demo
+from varprompt.commands.demo_runs import DATASETS, LEARNERS, SEEDS, all_runs
 from varprompt.common.console import run_tool
 from varprompt.errors import ConfigError
 
@@ -22,7 +23,7 @@ def args(*words):
 
 
 def test_runs_of_the_demo_and_where_they_lie(tmp_path):
-    runs = demo.all_runs(args("--output", str(tmp_path)))
+    runs = all_runs(DATASETS, SEEDS, tmp_path / "data", tmp_path)
     assert len(runs) == 4 * (7 * 3 + 1)  # zero-shot has no seed
     (mixture, _) = runs["VPT embedded_mixture zoom seed 1"]
     assert mixture[mixture.index("--config-file") + 1].endswith("VPT/embedded_mixture.yaml")
@@ -37,7 +38,7 @@ def test_runs_of_the_demo_and_where_they_lie(tmp_path):
 
 
 def test_all_prompt_learners_in_front_of_one_clip(tmp_path):
-    runs = demo.all_runs(args("--output", str(tmp_path), "--learners", "--seeds", "1", "2"))
+    runs = all_runs(DATASETS, (1, 2), tmp_path / "data", tmp_path, LEARNERS)
     assert len(runs) == 4 * (10 * 2 + 1)
     for name, (train, _) in runs.items():
         assert train[train.index("MODEL.BACKBONE.NAME") + 1] == "embedded_vit"

@@ -28,27 +28,10 @@ from pathlib import Path
 from ..common.checks import check_choice, check_range
 from ..common.console import out, say
 from ..errors import ConfigError, VarPromptError
-from ..settings.configs import configs_folder
 from ..settings.flags import Parser, given_path
 from ..settings.recipes import ROOT
 from ..settings.user_input import config_names
-
-DATASETS = ("digits", "chalk", "stretch", "zoom")
-SEEDS = (1, 2, 3)
-SHOTS = 16
-# trainer, name of its config in the results, options on top of that config if there is such a file,
-# else of its embedded.yaml
-METHODS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    *((name, "embedded", ()) for name in ("ZeroshotCLIP", "CoOp", "CoCoOp", "VPT")),
-    ("VPT", "embedded_map", ("TRAINER.VPT.POSTERIOR", "delta")),
-    ("VPT", "embedded_mixture", ()),
-    ("VPT", "embedded_mixture_words", ()),
-    ("VPT_CoCoOp", "embedded", ()),
-)
-# prompt learners without and with a posterior, all in front of the same CLIP
-_PAIRS = "CoOp VPT CoCoOp VPT_CoCoOp KgCoOp VPT_KgCoOp MaPLe VPT_MaPLe PromptSRC VPT_PromptSRC"
-_VIT = ("MODEL.BACKBONE.NAME", "embedded_vit")
-LEARNERS = tuple((name, "embedded_vit", _VIT) for name in ("ZeroshotCLIP", *_PAIRS.split()))
+from .demo_runs import DATASETS, LEARNERS, METHODS, SEEDS, all_runs
 
 _stopped = False  # whether a signal has ended a run of this process
 
@@ -103,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(f"nothing can be written into {folder}; see --output and --data")
-    runs = all_runs(args)
+    runs = all_runs(
+        args.datasets, args.seeds, args.data, args.output, LEARNERS if args.learners else METHODS
+    )
     names, seeds = ", ".join(args.datasets), ", ".join(map(str, args.seeds))
     say(f"{len(runs)} runs ({names}; seeds {seeds}) into {args.output}")
     try:
@@ -139,44 +124,6 @@ def check(args: argparse.Namespace) -> None:
     check_range(args.jobs, 1, 1000, "--jobs", problems)
     if problems:
         raise ConfigError(problems)
-
-
-def all_runs(args: argparse.Namespace) -> dict[str, list[list[str]]]:
-    """Name of a run -> its commands; zero-shot has no seed and is run once."""
-    return {
-        f"{trainer} {config} {dataset} seed {seed}": commands(
-            trainer, config, options, dataset, seed, args.data, args.output
-        )
-        for seed in args.seeds
-        for dataset in args.datasets
-        for trainer, config, options in (LEARNERS if args.learners else METHODS)
-        if trainer != "ZeroshotCLIP" or seed == args.seeds[0]
-    }
-
-
-def commands(trainer: str, config: str, options: tuple[str, ...], dataset: str, seed: int,
-             data: Path, output: Path) -> list[list[str]]:  # fmt: skip
-    """Arguments of train.py for the run on base classes and the test on new ones."""
-    configs, folder = configs_folder(), "CoOp" if trainer == "ZeroshotCLIP" else trainer
-    file = configs / f"trainers/{folder}/{config}.yaml"
-    file = file if file.is_file() else file.with_name("embedded.yaml")
-    common = [
-        "--root", str(data), "--trainer", trainer, "--seed", str(seed),
-        "--dataset-config-file", str(configs / f"datasets/{dataset}.yaml"),
-        "--config-file", str(file),
-    ]  # fmt: skip
-    pairs = ["DATASET.NUM_SHOTS", str(SHOTS), *options]
-    if trainer == "ZeroshotCLIP":
-        parts = [output / trainer / config / dataset / part for part in ("base", "new")]
-        extra = [["--eval-only"], ["--eval-only"]]
-    else:
-        tail = Path(dataset, f"shots_{SHOTS}", trainer, config, f"seed{seed}")
-        parts = [output / "base2new" / part / tail for part in ("train_base", "test_new")]
-        extra = [[], ["--eval-only", "--model-dir", str(parts[0])]]
-    return [
-        [*common, "--output-dir", str(part), *flags, *pairs, "DATASET.SUBSAMPLE_CLASSES", subset]
-        for part, flags, subset in zip(parts, extra, ("base", "new"), strict=True)
-    ]
 
 
 def execute(runs: dict[str, list[list[str]]], jobs: int) -> list[str]:

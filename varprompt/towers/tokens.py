@@ -232,11 +232,12 @@ def _lay_out(
     if form.apart:
         position.view(-1)[ends] = len(clip_model.positional_embedding) - 1 - n_shared
         own.view(-1, size)[ends, ends % size] = False
-    fixed = weight[ids.clamp(min=0).to(weight.device)].detach()
     slots = torch.where(ids < 0, -1 - ids, -1).to(weight.device)
+    fixed = weight[ids.clamp(min=0).to(weight.device)].detach()  # a copy, filled in place
+    fixed.masked_fill_((slots >= 0)[..., None], 0)
     return ClassTokens(
         start=weight[form.start[0]].detach() if form.start else torch.zeros_like(weight[0]),
-        fixed=torch.where(slots[..., None] >= 0, torch.zeros_like(fixed), fixed),
+        fixed=fixed,
         slots=slots,
         owner=owners.clamp(min=0).to(weight.device),
         position=position.to(weight.device),
