@@ -18,10 +18,6 @@ from varprompt.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def args(*words):
-    return demo.parser().parse_args(words)
-
-
 def test_runs_of_the_demo_and_where_they_lie(tmp_path):
     runs = all_runs(DATASETS, SEEDS, tmp_path / "data", tmp_path)
     assert len(runs) == 4 * (7 * 3 + 1)  # zero-shot has no seed
