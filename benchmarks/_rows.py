@@ -13,6 +13,8 @@ from varprompt.common.files import write_atomic
 from varprompt.errors import ConfigError
 
 DIGITS = 5  # significant digits that are kept
+# what may differ between the results.json of equal runs
+PASSING = ("date", "git_commit", "resources", "memory")
 KEY = ("dataset", "seed", "method")
 Row = dict[str, Any]  # of one run: the columns of a key, and figures
 

@@ -25,10 +25,11 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks._report import environment, write_json  # noqa: E402
+from benchmarks._rows import PASSING  # noqa: E402
 from varprompt.common import files  # noqa: E402
 
 TRAINERS = ("VPT", "VPT_CoCoOp", "CoOp", "KgCoOp", "MaPLe")
-PASSING = ("date", "resources", "git_commit", "config", "checkpoint_sha256")  # of results.json
+PLACED = ("config", "checkpoint_sha256")  # of results.json: they hold the name of the folder
 KINDS = ("local", "ray")
 MODELS = "prompt_learner/model.pth.tar-*"
 
@@ -119,7 +120,7 @@ def kill_node(cluster: Any, process: subprocess.Popen[bytes], folder: Path, afte
 
 
 def compared(folder: Path) -> dict[str, Any]:
-    """How many runs there are, and those whose figures or learned values differ."""
+    """How many runs there are, and what differs: a run that only one has, or parts of one."""
     ours, theirs = (
         {str(path.parent.relative_to(folder / kind)): path.parent
          for path in (folder / kind).rglob("results.json")}
@@ -127,18 +128,20 @@ def compared(folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     different = sorted(ours.keys() ^ theirs.keys())
     for name in sorted(ours.keys() & theirs.keys()):
-        if content_of(ours[name]) != content_of(theirs[name]):
-            different.append(name)
+        here, there = content_of(ours[name]), content_of(theirs[name])
+        parts = sorted(k for k in here.keys() | there.keys() if here.get(k) != there.get(k))
+        if parts:
+            different.append(f"{name}: {', '.join(parts)}")
     return {"runs": len(ours), "different": different}
 
 
-def content_of(folder: Path) -> tuple[dict[str, Any], list[Any]]:
+def content_of(folder: Path) -> dict[str, Any]:
     """Figures and learned values; digests of states hold the name of the folder."""
     content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     content["identity"].pop("checkpoint", None)
     values = [files.read(file)["state_dict"] for file in sorted(folder.glob(MODELS))]
-    learned = [{name: value.tolist() for name, value in each.items()} for each in values]
-    return {k: v for k, v in content.items() if k not in PASSING}, learned
+    content["learned values"] = [{k: v.tolist() for k, v in each.items()} for each in values]
+    return {k: v for k, v in content.items() if k not in (*PASSING, *PLACED)}
 
 
 if __name__ == "__main__":
