@@ -508,7 +508,7 @@ def test_trainer_yaml_says_what_its_name_says(path):
     assert loader["TEST"]["BATCH_SIZE"] == 100
     optim = node["OPTIM"]
     epochs, words = coop_defaults(path.stem)
-    mixture = path.stem.endswith(("mixture", "map"))
+    mixture = path.stem.endswith(("mixture", "mixture_words", "map"))
     scaled = path.stem.endswith("scaled") or mixture
     assert optim == {
         "NAME": "adam" if mixture else "sgd", "LR": 0.06 if scaled and not mixture else 0.002,
