@@ -1,10 +1,11 @@
-"""The comparison that settles it: five methods, eleven data sets, three seeds, with intervals.
+"""The comparison that settles it: six methods, eleven data sets, three seeds, with intervals.
 
     bash scripts/vpt/settle.sh              # also: python sweep.py settle
     DATASETS="eurosat dtd" SEEDS=1 bash scripts/vpt/settle.sh
 
-Zero-shot CLIP, CoOp (50 epochs, from words), VPT as its authors ran it, a MAP estimate, and the
-mixture of six templates, all from base to new classes. The runs are those of sweep.py base2new, in
+Zero-shot CLIP, CoOp (50 epochs, from words), VPT as its authors ran it, a MAP estimate, the
+mixture of six templates, and the same from the words of each class, all from base to new classes.
+The runs are those of sweep.py base2new, in
 the same folders: what is finished is not run again, and Ctrl-C loses nothing. First every method is
 run on the data set of the fewest classes, with the first seed: what that took says about how long
 the others will take. At the end: the table beside the published rows (with ECE, too), and the
@@ -63,6 +64,7 @@ METHODS = (
     Entry("VPT"),
     Entry("VPT", "vit_b16_c4_ep50_map"),
     Entry("VPT", "vit_b16_c4_ep50_mixture"),
+    Entry("VPT", "vit_b16_c4_ep50_mixture_words"),
 )
 
 
