@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +21,10 @@ from ..errors import VarPromptError, out_of_memory
 
 T = TypeVar("T")
 _PATIENCE = datetime.timedelta(hours=2)  # the first one may read a whole data set meanwhile
+# Exchanges before the end. A thread of gloo that is the last to let go of a tensor needs Python's
+# lock for it, which the end of the group keeps while it waits for that thread (torch 2.6). These
+# give it time without the lock, and their own tensors are not let go of by the threads.
+_LAST = 8
 _LOST = (
     "another process of this run has ended or cannot be reached ({}); what was saved is whole: the "
     "same command goes on from the last state"
@@ -147,10 +151,13 @@ def joined(use_cuda: bool) -> Iterator[Ranks]:
             )
         torch.cuda.set_device(local)
     _exchange(lambda dist: dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE))
+    small = [torch.zeros(1) for _ in range(_LAST)]  # lives until the group has ended
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE) if cuda else None
         _current = Ranks(dist.get_rank(), dist.get_world_size(), beside, control)
         yield _current
+        with suppress(VarPromptError):  # whoever is lost now has nothing left to say
+            _exchange(lambda dist: [dist.all_reduce(own, group=control) for own in small])
     finally:
         _current = ALONE
         dist.destroy_process_group()
