@@ -18,13 +18,12 @@ from helpers import command, images, make_pictures, prompted, small_clip
 from safetensors.torch import save_file
 
 import train
+from benchmarks._rows import PASSING
 from varprompt.common import files
 from varprompt.common.ranks import ALONE, joined, share
 from varprompt.config import PromptConfig
 from varprompt.objective import objective
 from varprompt.towers.spread import SpreadTextEncoder, grid
-
-PASSING = ("date", "resources", "memory", "git_commit")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A Ray cluster of two nodes, one of which is killed in the middle."""
 
-import json
 import threading
 import time
 import warnings
@@ -9,14 +8,12 @@ import pytest
 from helpers import command, make_pictures
 
 import train
-from varprompt.common import files
+from benchmarks.sweep_nodes import content_of
 from varprompt.run.interrupt import StopRequest
 from varprompt.sweep.cells import Cell
 from varprompt.sweep.memory import MemoryModel
 from varprompt.sweep.on_ray import RayPool
 from varprompt.sweep.schedule import Scheduler
-
-PASSING = ("date", "resources", "memory", "git_commit", "config", "checkpoint_sha256")
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +46,6 @@ def cells_in(folder, data):
     return [*found, Cell("test1", tuple(test), "run1")]
 
 
-def results(cell):
-    """Figures and learned values; states and digests of them hold the name of the folder."""
-    content = json.loads((cell.folder / "results.json").read_text())
-    content["identity"].pop("checkpoint", None)
-    models = sorted(cell.folder.glob("prompt_learner/model.pth.tar-*"))
-    values = [files.read(file)["state_dict"] for file in models]
-    learned = [{name: value.tolist() for name, value in each.items()} for each in values]
-    return {k: v for k, v in content.items() if k not in PASSING}, learned
-
-
 @pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and processes to its end
 def test_a_lost_node_changes_nothing(cluster, tmp_path, monkeypatch):
     data = make_pictures(tmp_path / "data")
@@ -84,4 +71,4 @@ def test_a_lost_node_changes_nothing(cluster, tmp_path, monkeypatch):
     assert lost and all(reason.startswith("lost with its worker or node") for reason in lost)
     for cell, other in zip(cells, alone, strict=True):
         assert train.main(list(other.argv)) == 0
-        assert results(cell) == results(other)
+        assert content_of(cell.folder) == content_of(other.folder)
