@@ -150,7 +150,7 @@ def tested(trainer: Any, images: dict[str, Images], seed: int) -> dict[str, floa
         row[f"base/{name}/temperature"] = value
         scores = {
             "base": summary(probs["base"], base.labels, calibration=(probs["val"], val_labels),
-                            proximity=base.nearness, n_resamples=0),
+                            proximity=base.nearness, n_resamples=0, seed=seed),
             "new": summary(probs["new"], new.labels, proximity=new.nearness, n_resamples=0),
             "ood": near_ood(probs["base"], probs["unknown"], logits["base"] / value,
                             logits["unknown"] / value, n_resamples=0),

@@ -59,11 +59,17 @@ def test_a_folder_in_the_place_of_results_is_said_before_the_work(make, tmp_path
 
 
 @pytest.mark.parametrize("mode", [TRAIN, TEST])
-def test_this_very_run(make, mode):
+def test_this_very_run(make, mode, tmp_path):
     finish(make(), identity(mode))
+    model = tmp_path / "prompt_learner/model.pth.tar-50"
+    model.parent.mkdir()
+    model.touch()
     run = make()
     assert run.is_finished(1, lambda seed: identity(mode))
     assert len(run.notes) == 1 and run.notes[0].startswith("Already done: accuracy 50.00 % (")
+    model.unlink()  # to save space; what a test needs is a model of its own
+    assert run.is_finished(1, lambda seed: identity(mode))
+    assert any("model is not in" in note for note in run.notes[1:]) == (mode == TRAIN)
 
 
 OTHERS = {

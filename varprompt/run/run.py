@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError, DataError
-from .folder import RESULTS, drawn_seed, kept_seed, lock_run_folder
+from .folder import MODEL_FOLDER, RESULTS, drawn_seed, kept_seed, lock_run_folder
 from .identity import (
     PLACES,
     TEST,
@@ -139,6 +139,8 @@ class Run:
             f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to test "
             "again, the folder to train again"
         )
+        if identity.mode == TRAIN and not self._has_model():
+            self.note(f"The model is not in {self.folder} any more: only a new training has one")
         unknown = compare(recorded, identity.record()).unknown
         if unknown:
             self.note(f"{file} is of an earlier version: {named(unknown)} could not be compared")
@@ -173,9 +175,11 @@ class Run:
 
     def _guess_mode(self, results: Mapping[str, Any]) -> str:
         """Of results that do not say it: who trains leaves a model behind."""
-        model = any(self.folder.glob("prompt_learner/model*"))
         tested = results.get("checkpoint_sha256") or "Zeroshot" in str(results.get("trainer"))
-        return TEST if tested and not model else TRAIN
+        return TEST if tested and not self._has_model() else TRAIN
+
+    def _has_model(self) -> bool:
+        return any(self.folder.glob(f"{MODEL_FOLDER}/model*"))
 
     # -- unfinished ----------------------------------------------------------------------------
 
