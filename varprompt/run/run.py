@@ -135,16 +135,21 @@ class Run:
         if beside and (results.get("predictions"), (file.parent / beside).is_file()) != (beside, 1):
             self.note(f"There is no {beside} beside {file}: tested anew")
             return False
+        self._say_done(results, recorded, identity)
+        return True
+
+    def _say_done(
+        self, results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
+    ) -> None:
+        file = self.folder / RESULTS
         self.note(
             f"Already done: accuracy {results['accuracy']:.2f} % ({file}); delete it to test "
             "again, the folder to train again"
         )
         if identity.mode == TRAIN and not self._has_model():
             self.note(f"The model is not in {self.folder} any more: only a new training has one")
-        unknown = compare(recorded, identity.record()).unknown
-        if unknown:
+        if unknown := compare(recorded, identity.record()).unknown:
             self.note(f"{file} is of an earlier version: {named(unknown)} could not be compared")
-        return True
 
     def _fits(
         self, results: Mapping[str, Any], recorded: Mapping[str, Any], identity: Identity
