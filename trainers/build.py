@@ -26,8 +26,9 @@ from varprompt.run.run import Run
 from varprompt.run.schedule import build_lr_scheduler
 from varprompt.run.state import TrainingParts
 from varprompt.run.store import RunStore
+from varprompt.settings.effects import without_effect
 from varprompt.settings.merge import difference
-from varprompt.settings.nodes import add_node, prompt_config, weights_of, without_effect
+from varprompt.settings.nodes import add_node, prompt_config, weights_of
 from varprompt.towers.build import digest
 from varprompt.towers.forms import remarks
 from varprompt.towers.load import load_clip
@@ -35,7 +36,7 @@ from varprompt.towers.spread import SpreadTextEncoder
 
 from .data import check_input, data_manager, prompt_texts
 from .guidance import Guidance
-from .resources import Resources
+from .resources import Resources, precision_on
 
 
 class BuiltTrainer(TrainerX):
@@ -87,9 +88,7 @@ class BuiltTrainer(TrainerX):
             ConfigError: everything that is wrong.
         """
         self.prompt_config = prompt_config(cfg, type(self))
-        own = f"TRAINER.{self.node}."
-        for key in without_effect(cfg, type(self)):
-            why = f" with POSTERIOR {self.prompt_config.posterior}" if own in key else ""
+        for key, why in without_effect(cfg, type(self)).items():
             self.note(f"{key} has no effect on {type(self).__name__}{why}")
         if cfg.TRAIN.COMPILE and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError("TRAIN.COMPILE needs a C++ compiler: install g++, or set CXX")
@@ -137,8 +136,8 @@ class BuiltTrainer(TrainerX):
         check_input(self.cfg, model, self.note)
         for line in remarks(model):
             self.note(line)
-        if self.device.type == "cpu" and self.prompt_config.precision == "fp16":
-            self.note("PREC fp16 is slow on a CPU: set PREC to fp32 there")
+        if said := precision_on(self.device, self.prompt_config.precision):
+            self.note(said)
         self.weights_sha256 = model.weights_sha256
         return model.to(self.device)
 

@@ -71,3 +71,12 @@ def most_memory(device: torch.device) -> dict[str, int]:
         unit = 1 if sys.platform == "darwin" else 1 << 10
         found["peak_host_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return found
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """What is to be said of a number format on a device; "" if nothing is."""
+    if device.type != "cuda" and precision == "amp":
+        return f"PREC amp has no effect on the device {device.type}: it computes as fp32 does"
+    if device.type == "cpu" and precision == "fp16":
+        return "PREC fp16 is slow on a CPU: set PREC to fp32 there"
+    return ""

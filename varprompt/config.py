@@ -24,7 +24,7 @@ from .errors import ConfigError, brief
 from .objective import KL_REDUCTIONS, OBJECTIVES
 from .ops import SAMPLERS
 from .posteriors import POSTERIORS
-from .posteriors.mixture import COMPONENTS
+from .posteriors.mixture import COMPONENTS, of_each
 from .towers.load import PRECISIONS
 from .towers.tokens import POSITIONS
 
@@ -158,9 +158,19 @@ class PromptConfig:
     def starts_from(self) -> str:
         """Where contexts begin, in words."""
         words = f'the words "{self.ctx_init}"' if self.ctx_init else "random vectors"
-        words = f"{len(self.templates)} templates" if self.templates else words
+        if self.templates:
+            words = f"{len(self.templates)} templates{self._of_each}"
         moved = f", {self.class_words:g} of the way to the words of their class"
         return words + moved * bool(self.class_words)
+
+    @property
+    def _of_each(self) -> str:
+        """L is rounded up to as many samples of each template; points have one each."""
+        if self.component == "delta":
+            return ""
+        numbers = (self.n_samples, self.n_samples_test or self.n_samples)
+        train, test = (of_each(n, len(self.templates)) for n in numbers)
+        return f" (samples of each: {train} in training, {test} at test)"
 
     @property
     def n_context(self) -> int:

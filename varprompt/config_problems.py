@@ -85,7 +85,7 @@ def class_words_problems(values: Mapping[str, Any], names: Mapping[str, str]) ->
     if values["depth"] != 1:
         return [
             f"{where}, but prompts of deeper layers ({names['depth']} {values['depth']!r}) belong "
-            "to one context for all classes: set it to 0"
+            f"to one context for all classes: set {names['class_words']} to 0, or the other to 1"
         ]
     if not (values["templates"] or values["ctx_init"]):
         return [

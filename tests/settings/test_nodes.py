@@ -11,7 +11,7 @@ import trainers.baselines  # noqa: F401 - registers all trainers
 from varprompt.config import PromptConfig
 from varprompt.errors import ConfigError
 from varprompt.settings.merge import merge_file, merge_pairs
-from varprompt.settings.nodes import extend_cfg, prompt_config, without_effect
+from varprompt.settings.nodes import extend_cfg, prompt_config
 
 LEARNERS = (  # whose nodes are there only if they are registered
     "KgCoOp", "MaPLe", "IVLP", "PromptSRC", "VPT_KgCoOp", "VPT_MaPLe", "VPT_PromptSRC",
@@ -63,35 +63,6 @@ def test_what_trainers_read():
     assert coop.ctx_init == "a photo of a"
     cocoop = prompt_config(cfg, "CoCoOp")
     assert (cocoop.posterior, cocoop.conditional, cocoop.precision) == ("meta_net", True, "bf16")
-
-
-@pytest.mark.parametrize(
-    ("posterior", "idle"),
-    [
-        ("gaussian", ["RANK"]),
-        ("fixed", ["RANK"]),
-        ("mixture", ["RANK"]),
-        ("low_rank", []),
-        ("delta", ["L", "LOGVAR_INIT", "L_TEST", "RANK", "SAMPLER", "TEST_SEED"]),
-    ],
-)
-@pytest.mark.parametrize("trainer", ["VPT", "VPT_CoCoOp"])
-def test_options_that_a_posterior_does_not_read(trainer, posterior, idle):
-    values = {"RANK": 8, "LOGVAR_INIT": -7.0, "L": 3, "L_TEST": 5, "TEST_SEED": 1}
-    values |= {"SAMPLER": "antithetic", "POSTERIOR": posterior, "KL_WEIGHT": 0.1}
-    cfg = make(*(x for k, v in values.items() for x in (f"TRAINER.VPT.{k}", v)))
-    assert sorted(without_effect(cfg, trainer)) == [f"TRAINER.VPT.{name}" for name in idle]
-    assert without_effect(make("TRAINER.VPT.POSTERIOR", posterior), trainer) == []
-
-
-def test_a_mixture_of_points_reads_no_noise():
-    values = {"POSTERIOR": "mixture", "COMPONENT": "delta", "L": 3, "TEST_SEED": 1, "RANK": 2}
-    values |= {"CTX_INIT": "art of", "TEMPLATES": ["art of {}", "{} art"], "PRIOR_STD": 2}
-    cfg = make(*(x for k, v in values.items() for x in (f"TRAINER.VPT.{k}", v)))
-    idle = ["CTX_INIT", "L", "RANK", "TEST_SEED"]
-    assert sorted(without_effect(cfg, "VPT")) == [f"TRAINER.VPT.{name}" for name in idle]
-    cfg = make("TRAINER.VPT.COMPONENT", "fixed")
-    assert without_effect(cfg, "VPT") == ["TRAINER.VPT.COMPONENT"]
 
 
 def test_extending_keeps_what_is_there():

@@ -12,7 +12,7 @@ class DeltaPosterior(MeanPosterior):
     """A point mass at the mean: the loss is that of a maximum a posteriori estimate."""
 
     kl_is_exact = True
-    unread = ("rank", "component", *OF_NOISE)
+    unread = ("rank", "component", "objective", "merge", *OF_NOISE)
 
     def noise_shape(self, n_samples: int, n_rows: int) -> None:
         """No noise."""

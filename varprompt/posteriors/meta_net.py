@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .base import Posterior
+from .delta import DeltaPosterior
 
 
 class MetaNet(Posterior):
@@ -16,6 +17,7 @@ class MetaNet(Posterior):
     conditional_options = (True,)
     kl_is_exact = True
     prior_is_normal = False
+    unread = (*DeltaPosterior.unread, "kl_weight", "kl_reduction", "prior_std", "prior_unit")
 
     def __init__(self, rows: int, width: int, feature_width: int, logvar_init: float | None = None):
         super().__init__(1, width, feature_width)

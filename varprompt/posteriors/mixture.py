@@ -19,6 +19,11 @@ COMPONENTS = ("gaussian", "fixed", "delta")
 _LOGVAR_INIT = -8.0  # std 0.018, a third of a token embedding's rms in the tiny CLIP; not measured
 
 
+def of_each(n_samples: int, n_templates: int) -> int:
+    """Samples of each template, or of the one context if there are none."""
+    return -(-n_samples // max(1, n_templates))
+
+
 class MixturePosterior(Posterior):
     """A component g and a residual r: q(g, r) = 1/G q_g(r) under the prior 1/G N(r; a_g, s^2 I).
 
@@ -124,7 +129,7 @@ class MixturePosterior(Posterior):
 
     def _each(self, n_samples: int) -> int:
         """Samples of each component."""
-        return 1 if self.component == "delta" else -(-n_samples // len(self.lengths))
+        return 1 if self.component == "delta" else of_each(n_samples, len(self.lengths))
 
     def noise_shape(self, n_samples: int, n_rows: int) -> tuple[int, int, int, int] | None:
         """`(L, K, M, D)`, L a multiple of G and `n_samples` at least; None of points."""

@@ -12,8 +12,8 @@ from ..config import PromptConfig
 from ..errors import ConfigError
 from ..posteriors import POSTERIORS
 from .limits import limit_problems
-from .option import DASSL, Option, leaves, node_options, place_of, value_of
-from .options import OPTIONS, UNREAD
+from .option import DASSL, Option, node_options, place_of, value_of
+from .options import OPTIONS
 from .prompt_options import (
     AVERAGE,
     CONDITIONAL,
@@ -109,11 +109,11 @@ def prompt_config(cfg: CfgNode, trainer: type[Declaration] | str) -> PromptConfi
         ConfigError: everything that is wrong, at once, in the options of the other parts too; or
             the trainer declares no node.
     """
-    trainer = _class_of(trainer)
-    keys = _keys(cfg, trainer)
+    trainer = class_of(trainer)
+    keys = keys_of(cfg, trainer)
     values = {field: value_of(cfg, key) for field, key in keys.items()}
     values["ctx_init"] = values.get("ctx_init", "").replace("_", " ").strip()
-    deep = trainer.prompt in ("coupled", "independent")
+    deep = is_deep(trainer)
     mixed = values.get("posterior") == "mixture"
     words_decide = not deep and (not trainer.variational or values.get("n_ctx") == 0)
     if (values["ctx_init"] and words_decide) or (mixed and not deep):
@@ -148,32 +148,14 @@ def weights_of(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, float]:
     return {name: float(node[w] if isinstance(w, str) else w) for name, w in weights}
 
 
+def is_deep(trainer: type[Declaration]) -> bool:
+    """Whether layers of the towers may have prompts of their own, N_CTX of them in each."""
+    return trainer.prompt in ("coupled", "independent")
+
+
 def learns(trainer: type[Declaration] | str) -> bool:
     """Whether `trainer` has anything to train and to save."""
-    return bool(_class_of(trainer).prompt)
-
-
-def without_effect(cfg: CfgNode, trainer: type[Declaration] | str) -> list[str]:
-    """Keys with another value than by default that `trainer`, or its posterior, does not read."""
-    from dassl.config import get_cfg_default
-
-    trainer = _class_of(trainer)
-    own = f"TRAINER.{trainer.node}."
-    family = POSTERIORS.get(cfg.TRAINER.get(trainer.node, {}).get("POSTERIOR", ""))
-    keys = _keys(cfg, trainer) if family else {}
-    idle = set()
-    if family:
-        values = {field: value_of(cfg, key) for field, key in keys.items()}
-        idle = {keys[field] for field in family.not_read(values) if field in keys}
-    read = {"TRAINER.NAME", *FOR_ALL, *trainer.also_reads}
-    default = dict(leaves(get_cfg_default())) | dict(leaves(default_tree()))
-    return [
-        key
-        for key, value in leaves(cfg)
-        if key in idle
-        or (key.startswith(("TRAINER.", *UNREAD)) and not key.startswith(own) and key not in read)
-        if key not in default or default[key] != value
-    ]
+    return bool(class_of(trainer).prompt)
 
 
 def _add(cfg: CfgNode, options: Mapping[str, Option]) -> None:
@@ -183,7 +165,12 @@ def _add(cfg: CfgNode, options: Mapping[str, Option]) -> None:
             node[name] = option.default
 
 
-def _class_of(trainer: type[Declaration] | str) -> type[Declaration]:
+def class_of(trainer: type[Declaration] | str) -> type[Declaration]:
+    """A trainer's class, given that or its registered name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
     if not isinstance(trainer, str):
         return trainer
     from dassl.engine import TRAINER_REGISTRY
@@ -204,7 +191,7 @@ def _node_name(trainer: type[Declaration]) -> str:
     return trainer.node
 
 
-def _keys(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, str]:
+def keys_of(cfg: CfgNode, trainer: type[Declaration]) -> dict[str, str]:
     """Field of `PromptConfig` -> the key that `trainer` takes it from."""
     node = _node_name(trainer)
     fields = {}
