@@ -97,11 +97,14 @@ def test_differences_are_paired_by_data_set_and_seed():
             found += runs_of(ours, dataset, seed, *[60 + seed + gain + more] * 2, 6)
     found += runs_of(coop, "ucf101", 1, 10, 10, 8)  # without its pair
     text = differences(found)
-    assert f"{OURS} minus" in text
+    assert f"{OURS[0]} minus" in text and OURS[1] not in text
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "+3.00 ± 12.71 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
     assert "-2.00 ± 0.00 (2 sets)" in lines["CoOp vit_b16_ep50_ctxv1"]
     assert "+19.50" in lines["ZeroshotCLIP own"]
+    found += runs_of(METHODS[5], "dtd", 1, 70, 70, 6)
+    first, second = differences(found).split(f"{OURS[1]} minus")
+    assert f"{OURS[1]} " in first and f"{OURS[0]} " in second and "+8.00 (1 sets)" in second
 
 
 def test_an_interruption_ends_all(run, monkeypatch, tmp_path):
@@ -130,7 +133,13 @@ def test_at_the_end_tables_beside_the_published_rows_and_differences(tmp_path, c
                 (place / "log.txt").write_text(log)
     settling.show(tmp_path)
     printed = capsys.readouterr().out
-    for word in ("VPT (published)", "ECE new", " H ", f"{OURS} minus", "CoOp vit_b16_ep50_ctxv1"):
+    for word in (
+        "VPT (published)",
+        "ECE new",
+        " H ",
+        f"{OURS[0]} minus",
+        "CoOp vit_b16_ep50_ctxv1",
+    ):
         assert word in printed, word
     assert "+2.01 ± 12.78 (2 sets)" in printed and "± half of the 95 % interval" in printed
     assert (tmp_path / "settled/base2new.csv").is_file()

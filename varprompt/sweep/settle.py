@@ -5,11 +5,11 @@
 
 Zero-shot CLIP, CoOp (50 epochs, from words), VPT as its authors ran it, a MAP estimate, the
 mixture of six templates, and the same from the words of each class, all from base to new classes.
-The runs are those of sweep.py base2new, in
-the same folders: what is finished is not run again, and Ctrl-C loses nothing. First every method is
-run on the data set of the fewest classes, with the first seed: what that took says about how long
-the others will take. At the end: the table beside the published rows (with ECE, too), and the
-differences of the mixture from each other method, paired by data set and seed.
+The runs are those of sweep.py base2new, in the same folders: what is finished is not run again, and
+Ctrl-C loses nothing. First every method is run on the data set of the fewest classes, with the
+first seed: what that took says about how long the others will take. At the end: the table beside
+the published rows (with ECE, too), and the differences of both mixtures from each other method,
+paired by data set and seed.
 
 Takes the flags of sweep.py but --trainers, --cfg and --launcher slurm.
 """
@@ -37,7 +37,7 @@ from .command import main as sweep
 ZERO_SHOT = "ZeroshotCLIP"
 _TIMES = "settle_seconds.json"  # in OUTPUT: what a run of each method took on the smallest data set
 Parts = dict[str, Run]  # base, new -> the run
-OURS = "VPT vit_b16_c4_ep50_mixture"
+OURS = ("VPT vit_b16_c4_ep50_mixture", "VPT vit_b16_c4_ep50_mixture_words")
 
 
 @dataclass(frozen=True)
@@ -181,23 +181,25 @@ def show(output: Path) -> None:
 
 
 def differences(runs: Iterable[Run]) -> str:
-    """The mixture minus every other method, H and ECE of new classes, over data sets."""
-    from tabulate import tabulate
-
+    """Each mixture minus every other method, H and ECE of new classes, over data sets."""
     found: dict[str, dict[tuple[str, int | None], Parts]] = {}
     for run in runs:
         name = f"{run.method.trainer} {run.method.config}"
         found.setdefault(name, {}).setdefault((run.dataset, run.seed), {})[run.part] = run
+    note = "mean over data sets of the difference, averaged over seeds, ± half of the 95 % interval"
+    return "\n\n".join([*(_minus_others(found, ours) for ours in OURS if ours in found), note])
+
+
+def _minus_others(found: dict[str, dict[tuple[str, int | None], Parts]], ours: str) -> str:
+    from tabulate import tabulate
+
     rows = []
     for name, other in found.items():
-        pairs = [(found[OURS][key], parts) for key in found.get(OURS, ())
-                 if (parts := other.get(key) or other.get((key[0], None)))]  # fmt: skip
-        if name == OURS or not pairs:
-            continue
-        rows.append([name, *(_difference(pairs, of) for of in (_h, _ece))])
-    heads = [f"{OURS} minus", "H", "ECE of new classes"]
-    note = "mean over data sets of the difference, averaged over seeds, ± half of the 95 % interval"
-    return f"{tabulate(rows, heads, disable_numparse=True)}\n{note}"
+        pairs = [(mine, theirs) for key, mine in found[ours].items()
+                 if (theirs := other.get(key) or other.get((key[0], None)))]  # fmt: skip
+        if name != ours and pairs:
+            rows.append([name, *(_difference(pairs, of) for of in (_h, _ece))])
+    return tabulate(rows, [f"{ours} minus", "H", "ECE of new classes"], disable_numparse=True)
 
 
 def _difference(pairs: list[tuple[Parts, Parts]], of: Callable[[Parts], float | None]) -> str:
