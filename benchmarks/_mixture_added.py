@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ ADDED_TITLES = {
     "mixture_hierarchical": "mixture, width and weights learned over other sets",
     "mixture_image": "mixture, shifted by the image, all components alike",
     "mixture_image_each": "mixture, shifted by the image, each component",
+    "coops_image": "six CoOps (Adam), six templates, each shifted by the image, averaged",
+    "mixture_class_image": "mixture, prior moved to the class's words, each shifted by the image",
+    "coops_class_image": "six CoOps (Adam) from the moved templates, each shifted by the image",
 }  # fmt: skip
 
 
@@ -78,10 +82,11 @@ class OneEach(OneForAll):
 
 @dataclass(frozen=True)
 class OfImages(Learned):
-    """Contexts `(G, M, D)` and what an image adds to them."""
+    """Contexts `(G, M, D)` and what an image adds to them, in front of classes of any kind."""
 
     contexts: Tensor
     shift: OneForAll
+    tokens: dict[str, ClassTokens]
 
     def logits(self, bed: Bed, features: Tensor, classes: str) -> Tensor:
         """As `Learned` says; images in small parts, as each has texts of its own."""
@@ -91,7 +96,7 @@ class OfImages(Learned):
     def of_part(self, bed: Bed, features: Tensor, classes: str = "base") -> Tensor:
         """`(G, B, C)`."""
         contexts = self.contexts[:, None] + self.shift(features)  # (G, B, M, D)
-        text = bed.towers.encode_text(contexts.flatten(0, 1), bed.tokens[classes])
+        text = bed.towers.encode_text(contexts.flatten(0, 1), self.tokens[classes])
         text = text.unflatten(0, contexts.shape[:2])  # (G, B, C, E)
         return bed.towers.scale * torch.einsum("be,gbce->gbc", features, text)
 
@@ -101,6 +106,22 @@ def class_prior(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
 
     The shift from there is that of the component, the same for all classes: so new classes have it.
     It is the shipped mixture's with CLASS_WORDS; `varprompt.class_words` has the formula.
+    """
+    tokens, begin, maps, coops = class_contexts(bed, task)
+    rows = 150 * len(maps)
+    return {
+        "zero_shot_class": OfClasses(begin, tokens),
+        "mixture_class": OfClasses(maps, tokens, rows=rows),
+        "mixture_class_merged": OfClasses(maps, tokens, merged=True, rows=rows),
+        "map_class": OfClasses(maps[:1], tokens, rows=150),
+        "coops_class": OfClasses(coops, tokens, rows=rows),
+    }
+
+
+def class_contexts(bed: Bed, task: Task) -> tuple[dict[str, ClassTokens], Tensor, Tensor, Tensor]:
+    """Class tokens, and contexts `(G, M, D)` for them: at the start, learned with a prior, without.
+
+    A class's tokens add its own words to a context, which therefore lacks the template's.
     """
     clip, (g, n_ctx), labels = bed.towers.clip, bed.templates.shape[:2], bed.train.labels
     tokens = {
@@ -122,14 +143,7 @@ def class_prior(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
         return (nll + pull / bed.n_images).sum()
 
     adam([x], loss)
-    maps, coops = (x.detach() - both).split(g)
-    return {
-        "zero_shot_class": OfClasses(bed.templates - centres, tokens),
-        "mixture_class": OfClasses(maps, tokens, rows=150 * g),
-        "mixture_class_merged": OfClasses(maps, tokens, merged=True, rows=150 * g),
-        "map_class": OfClasses(maps[:1], tokens, rows=150),
-        "coops_class": OfClasses(coops, tokens, rows=150 * g),
-    }
+    return tokens, bed.templates - centres, *(x.detach() - both).split(g)
 
 
 def learned_prior(dataset: str) -> dict[str, Any]:
@@ -169,13 +183,34 @@ def of_image(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
 
     The shift of an image has the prior of the components, in full: each image has one of its own.
     """
-    contexts = maps(bed)
+    contexts, precision = maps(bed), precision_of(bed)
     kinds = {"mixture_image": OneForAll, "mixture_image_each": OneEach}
-    return {name: shifted(bed, contexts, kind, seed) for name, kind in kinds.items()}
+    return {
+        name: shifted(bed, contexts, kind, seed, bed.tokens, precision)
+        for name, kind in kinds.items()
+    }
 
 
-def shifted(bed: Bed, contexts: Tensor, kind: type[OneForAll], seed: int) -> OfImages:
-    """Contexts `(G, M, D)` and a learned shift of that kind."""
+def of_image_more(bed: Bed, task: Task, seed: int) -> dict[str, Learned]:
+    """Each component shifted by the image, from the class's words; and both without a prior."""
+    tokens, _, with_prior, without = class_contexts(bed, task)
+    plain, precision = maps(bed, math.inf), precision_of(bed)
+    return {
+        "coops_image": shifted(bed, plain, OneEach, seed, bed.tokens, 0.0),
+        "mixture_class_image": shifted(bed, with_prior, OneEach, seed, tokens, precision),
+        "coops_class_image": shifted(bed, without, OneEach, seed, tokens, 0.0),
+    }
+
+
+def shifted(
+    bed: Bed,
+    contexts: Tensor,
+    kind: type[OneForAll],
+    seed: int,
+    tokens: dict[str, ClassTokens],
+    precision: float,
+) -> OfImages:
+    """Contexts `(G, M, D)` and a learned shift of that kind, held by a prior of that precision."""
     features, labels, n_ctx = bed.train.features, bed.train.labels, contexts.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,8 +218,8 @@ def shifted(bed: Bed, contexts: Tensor, kind: type[OneForAll], seed: int) -> OfI
     last = shift.net[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    generator, precision = torch.Generator().manual_seed(seed), precision_of(bed)
-    learned = OfImages(contexts, shift, rows=150 * (1 + IMAGES) * len(contexts))
+    generator = torch.Generator().manual_seed(seed)
+    learned = OfImages(contexts, shift, tokens, rows=150 * (1 + IMAGES) * len(contexts))
 
     def loss() -> Tensor:
         index = torch.randperm(bed.n_images, generator=generator)[:IMAGES]

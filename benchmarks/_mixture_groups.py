@@ -17,7 +17,7 @@ STAGES = (
     ("zero_shot", "adam", "sgd"),
     ("map_sgd", "functional", "particles", "sghmc", "low_rank", "full", "lengths"),
     ("unlike", "shared", "class_prior", "hierarchical"),
-    ("of_image",),
+    ("of_image", "of_image_more"),
 )
 GROUPS: dict[str, Callable[[Bed, Task, int], dict[str, Learned]]] = {
     "zero_shot": methods.zero_shot, "adam": methods.by_adam, "sgd": methods.by_sgd,
@@ -26,4 +26,5 @@ GROUPS: dict[str, Callable[[Bed, Task, int], dict[str, Learned]]] = {
     "full": methods.full, "lengths": methods.other_lengths,
     "unlike": wide.unlike, "shared": wide.shared, "class_prior": added.class_prior,
     "hierarchical": added.hierarchical, "of_image": added.of_image,
+    "of_image_more": added.of_image_more,
 }  # fmt: skip

@@ -27,6 +27,7 @@ COMPARED = ("H", "new/accuracy", "all/H", "new/best/nll", "new/ece", "new/aurc")
 HINDSIGHT = "best_single"
 AGAINST = {  # what added methods have to beat
     "mixture": "mixture", "coops_templates": "six CoOps", "coops_class": "six moved CoOps",
+    "coops_image": "six CoOps of images", "coops_class_image": "six moved CoOps of images",
 }  # fmt: skip
 ADDED_COLUMNS = tuple(c for c in COLUMNS if c[0] in (
     "base/accuracy", "new/accuracy", "H", "all/H", "new/best/nll", "new/ece", "new/aurc",

@@ -1,6 +1,7 @@
 """The rows that were added to the benchmark of the mixture later."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -135,6 +136,28 @@ def test_prompts_of_an_image_start_at_the_mixture_and_part(name, bed, task, monk
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "name, free",
+    [("coops_image", True), ("coops_class_image", True), ("mixture_class_image", False)],
+)
+def test_prompts_of_an_image_from_elsewhere(name, free, bed, task, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(added, "adam", without_network)
+        found = added.of_image_more(bed, task, 1)[name]
+    own = added.class_prior(bed, task, 1)
+    below = {"coops_image": Found(added.maps(bed, math.inf)), "coops_class_image":
+             own["coops_class"], "mixture_class_image": own["mixture_class"]}[name]  # fmt: skip
+    expected = below.log_prob(bed, task.test["new"], "new")
+    torch.testing.assert_close(
+        found.log_prob(bed, task.test["new"], "new"), expected, rtol=0, atol=1e-4
+    )
+    pulled = added.of_image_more(bed, task, 1)[name].shift(task.val.features)
+    monkeypatch.setattr(added, "precision_of", lambda bed: 0.0)
+    loose = added.of_image_more(bed, task, 1)[name].shift(task.val.features)
+    # whether the network of the image has a prior
+    assert bool((pulled - loose).abs().max() < 1e-6) == free
+
+
 def test_one_shift_for_all_components_is_the_shipped_familys(bed, task):
     found = added.of_image(bed, task, 1)["mixture_image"]
     features = task.val.features[:5]
@@ -207,9 +230,9 @@ def test_added_rows_have_a_table_of_their_own():
     lines = text.splitlines()
     assert len(lines) == 5 and "| method | seeds | base |" in lines[0]
     assert "| mixture: 24 templates of unlike shape | 3 | 54.00 |" in lines[2]
-    assert "| +2.00 ± 0.00, 2/2 | +1.00 ± 0.00, 2/2 | -0.50 ± 0.00, 0/2 |" in lines[2]
+    assert "| +2.00 ± 0.00, 2/2 | +1.00 ± 0.00, 2/2 | -0.50 ± 0.00, 0/2 | - | - |" in lines[2]
     assert "from the moved templates, averaged | 3 | 54.50 |" in lines[3]
-    assert "| +2.50 ± 0.00, 2/2 | +1.50 ± 0.00, 2/2 | - |" in lines[3]
+    assert "| +2.50 ± 0.00, 2/2 | +1.50 ± 0.00, 2/2 | - | - | - |" in lines[3]
     assert "| mixture, shifted by the image, all components alike | 2 | 50.50 |" in lines[4]
     assert _mixture_report.added(rows, 4) == ""
     few = [row for row in rows if row["method"] != "mixture" or row["dataset"] == "a"]
