@@ -40,6 +40,9 @@ BAD = {
     "a residual for each class": (
         {"class_specific": True, "ctx_init": "", "posterior": "gaussian"},
         "class_specific is True, but 'gaussian' needs one context"),
+    "noise of nothing": ({"n_samples": 4, "kl_weight": 0.1}, "n_samples 4, kl_weight 0.1: this "
+                         "means nothing without a posterior; choose one from gaussian"),
+    "an image for nothing": ({"conditional": True}, "conditional True: this means nothing"),
     "nothing to learn": ({"learn_context": False}, "nothing would be learned"),
     "no evidence lower bound": (
         {"posterior": "gaussian", "conditional": True, "kl_reduction": "elbo"},

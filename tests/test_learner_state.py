@@ -149,7 +149,9 @@ def test_message_names_the_values():
 OTHERS = ["cat", *NAMES[1:]]
 
 
-@pytest.mark.parametrize("names", [OTHERS, NAMES[::-1]], ids=["others", "another-order"])
+@pytest.mark.parametrize(
+    "names", [OTHERS, NAMES[::-1], NAMES[:3]], ids=["others", "another-order", "fewer"]
+)
 @pytest.mark.parametrize("layout", ["ours", "theirs"])
 def test_class_specific_contexts_of_other_classes(layout, names):
     theirs, ours = prompted(CSC), prompted(CSC, names, seed=3)

@@ -26,6 +26,7 @@ from varprompt.config import FRESH_NOISE, PromptConfig
 from varprompt.errors import ConfigError, DataError
 from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
+from varprompt.posteriors import POSTERIORS, Posterior
 from varprompt.towers.frozen import FrozenCLIP
 from varprompt.towers.load import load_clip
 from varprompt.towers.tokens import POSITIONS
@@ -332,6 +333,52 @@ def test_images_of_another_size_are_one_line(shape):
         DataError, match=r"^images have the shape \(.*; give \(B, 3, 32, 32\), which"
     ):
         model.logits(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("given", [torch.zeros(2, 3, 32, 32, dtype=torch.uint8), [1.0]])
+def test_images_that_are_no_floats_are_one_line(given):
+    with pytest.raises(DataError, match="^images are (torch.uint8|list); give a tensor of floats"):
+        prompted(BASE).logits(given)
+
+
+@pytest.mark.parametrize("clip", ["embedded", "embedded_vit"])
+def test_of_no_image_there_are_no_logits(clip):
+    model = PromptedCLIP(load_clip(clip), NAMES, BASE)
+    logits, _ = model.logits(torch.zeros(0, 3, 32, 32))
+    assert logits.shape == (BASE.n_samples, 0, len(NAMES))
+
+
+def test_other_features_samples_and_templates_than_there_can_be():
+    model = prompted(BASE)
+    for features in (images(2), torch.zeros(2, 7)):
+        with pytest.raises(DataError, match="^features have the shape .*; give "):
+            model.predictor()(features)
+    for n_samples in (-1, 2.5):
+        with pytest.raises(ConfigError, match="^n_samples is"):
+            model.predictor(n_samples)
+        with pytest.raises(ConfigError, match="^n_samples is"):
+            model.logits(images(2), n_samples)
+    for templates in ([], ["a photo"], "a photo of a {}."):
+        with pytest.raises(ConfigError, match="^(there are no templates|templates has)"):
+            zero_shot(model.towers, NAMES, templates)
+
+
+def test_what_is_learned_is_float32_whatever_torch_makes_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        for family in ("gaussian", "low_rank"):
+            model = prompted(dataclasses.replace(BASE, posterior=family, conditional=True))
+            dtypes = {value.dtype for value in model.prompt_learner.state_dict().values()}
+            assert dtypes == {torch.float32}
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_family_without_parameters_beside_a_fixed_context_is_refused(monkeypatch):
+    monkeypatch.setitem(POSTERIORS, "nothing", Posterior)
+    config = PromptConfig(posterior="nothing", learn_context=False)
+    with pytest.raises(ConfigError, match="'nothing' has no parameters: nothing would be learned"):
+        PromptedCLIP(small_clip(), NAMES, config)
 
 
 def test_classes_of_one_name_if_that_is_meant():

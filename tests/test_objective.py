@@ -103,3 +103,11 @@ def test_labels_that_would_be_taken_for_those_of_some_images_are_refused(batch, 
     logits, _, kl = batch
     with pytest.raises(DataError, match=f"for {B} images: give"):
         objective(logits, labels, kl, ObjectiveConfig("elbo", 1.0))
+
+
+@pytest.mark.parametrize(("label", "said"), [(C, f"from 0 to {C}"), (-1, "-1"), (0.5, "float32")])
+def test_labels_that_are_no_places_of_classes_are_refused(batch, label, said):
+    logits, _, kl = batch
+    labels = torch.tensor([label] + [0] * (B - 1))
+    with pytest.raises(DataError, match=f"labels are .*{said}"):
+        objective(logits, labels, kl, ObjectiveConfig("elbo", 1.0))

@@ -16,6 +16,7 @@ from .config_problems import (
     context_problems,
     deep_problems,
     logvar_problems,
+    pointless_problems,
     posterior_problems,
     prior_problems,
     template_problems,
@@ -208,13 +209,9 @@ class PromptConfig:
         problems += template_problems(values, names) + class_words_problems(values, names)
         problems += deep_problems(values, names) + prior_problems(values, names)
         if values["posterior"] != "":
-            problems += posterior_problems(values, names)
-        elif not values["learn_context"]:
-            problems.append(
-                f"{names['learn_context']} is False and there is no {names['posterior']}: nothing "
-                "would be learned"
-            )
-        return problems
+            return problems + posterior_problems(values, names)
+        default = {name: field.default for name, field in every.items()}
+        return problems or pointless_problems(values, names, default)
 
 
 def allowed(field: str) -> tuple[tuple[Any, ...], float, float]:

@@ -13,9 +13,14 @@ from typing import Any
 from .common.checks import check_choice, check_range, check_template
 from .errors import ConfigError, brief
 from .posteriors import LOGVAR_BOUNDS, POSTERIORS
+from .posteriors.base import OF_NOISE
 
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 FRESH_NOISE = -1  # as test_seed
+_OF_POSTERIOR = (
+    *OF_NOISE, "conditional", "residual", "prior_std", "prior_unit", "rank", "component",
+    "objective", "kl_weight", "kl_reduction",
+)  # fmt: skip
 
 
 def context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
@@ -169,7 +174,7 @@ def posterior_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> l
     problems: list[str] = []
     check_choice(name, POSTERIORS, names["posterior"], problems)
     if problems:
-        return problems
+        return [f"{problems[0]}; one of your own is there once its module is imported (--import)"]
     family = POSTERIORS[name]
     if conditional not in family.conditional_options:
         problems.append(
@@ -185,6 +190,25 @@ def posterior_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> l
             "own: 'sum' is its evidence lower bound, 'sum_per_image' the number that 'elbo' gives"
         )
     return problems + family.problems(values, names)
+
+
+def pointless_problems(
+    values: Mapping[str, Any], names: Mapping[str, str], default: Mapping[str, Any]
+) -> list[str]:
+    """Without a posterior nothing is drawn: what says how would be left out without a word."""
+    problems = []
+    if not values["learn_context"]:
+        problems.append(
+            f"{names['learn_context']} is False and there is no {names['posterior']}: nothing "
+            "would be learned"
+        )
+    said = [f"{names[f]} {values[f]!r}" for f in _OF_POSTERIOR if values[f] != default[f]]
+    if said:
+        problems.append(
+            f"{', '.join(said)}: this means nothing without a {names['posterior']}; choose one "
+            f"from {', '.join(POSTERIORS)}"
+        )
+    return problems
 
 
 def check_names(names: Sequence[str], same_names: bool) -> None:

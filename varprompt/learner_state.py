@@ -40,6 +40,9 @@ def load_learner(
     state = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     found, buffers = split_state(state)
     wanted = learner.state_dict()
+    if learner.ctx.dim() == found.get("ctx", learner.ctx).dim() == 3:
+        # before shapes are compared: of another number of classes they differ, too
+        _check_classes(checkpoint, buffers.get("token_suffix"), source, classnames, tokens)
     problems = _misfits(found, wanted)
     if problems:
         made_by = checkpoint.get("trainer", "another trainer or configuration")
@@ -48,8 +51,6 @@ def load_learner(
             f"configuration, nothing was loaded: it {'; '.join(problems[:8])}"
         )
     _check_clip(buffers.get("token_prefix"), source, tokens)
-    if learner.ctx.dim() == 3:
-        _check_classes(checkpoint, buffers.get("token_suffix"), source, classnames, tokens)
     learner.load_state_dict(found)
 
 

@@ -72,11 +72,9 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
 
     Raises:
         DataError: not a label for each image; fewer would be taken for those of the first ones.
+            Not whole numbers, or, on a CPU (elsewhere the host would wait), not from 0 to C - 1.
     """
-    if labels.shape != logits.shape[1:2]:
-        raise DataError(
-            f"labels have the shape {tuple(labels.shape)} for {logits.shape[1]} images: give (B,)"
-        )
+    _check_labels(labels, *logits.shape[1:])
     log_prob = sample_log_prob(logits)
     picked = log_prob.gather(-1, labels.expand(len(logits), -1)[..., None])[..., 0]  # (L, B)
     if cfg.objective == "iwae":
@@ -85,6 +83,20 @@ def objective(logits: Tensor, labels: Tensor, kl: Tensor, cfg: ObjectiveConfig) 
         nll = -picked.mean()
     mean_kl = kl.mean()
     return Terms(nll + cfg.kl_scale * mean_kl, nll, mean_kl)
+
+
+def _check_labels(labels: Tensor, n_images: int, n_classes: int) -> None:
+    if labels.shape != (n_images,):
+        raise DataError(
+            f"labels have the shape {tuple(labels.shape)} for {n_images} images: give (B,)"
+        )
+    if labels.is_floating_point():
+        raise DataError(f"labels are {labels.dtype}; give whole numbers, the places of the classes")
+    if labels.device.type == "cpu" and ((labels < 0) | (labels >= n_classes)).any():
+        raise DataError(
+            f"labels are from {int(labels.min())} to {int(labels.max())}; of {n_classes} classes "
+            f"they must lie within 0 and {n_classes - 1}"
+        )
 
 
 def sample_log_prob(logits: Tensor) -> Tensor:

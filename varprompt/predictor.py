@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from .common.checks import check_template
+from .errors import ConfigError, DataError
 from .objective import average_samples, sample_log_prob
 from .prompt_texts import PromptTexts, mean_of_texts
 from .towers.frozen import FrozenCLIP
@@ -36,9 +38,19 @@ class Predictor:
 
     @torch.no_grad()
     def samples(self, features: Tensor) -> Tensor:
-        """Log-probabilities `(L, B, C)` by each of the L samples."""
+        """Log-probabilities `(L, B, C)` by each of the L samples.
+
+        Raises:
+            DataError: these are no features of the CLIP's width.
+        """
         text = self._text(features)
-        if (width := text.shape[-1]) < features.shape[-1]:  # with those of each sample behind them
+        width = text.shape[-1]
+        if features.dim() != 2 or features.shape[-1] % width:
+            raise DataError(
+                f"features have the shape {tuple(features.shape)}; give (B, {width}), of "
+                "encode_test_image"
+            )
+        if width < features.shape[-1]:  # with those of each sample behind them
             features = features.unflatten(-1, (-1, width))[:, 1:].movedim(1, 0)
         return sample_log_prob(compare(features, text, self._scale))
 
@@ -94,8 +106,13 @@ def text_features(
             count more.
 
     Raises:
-        ConfigError: texts that do not fit the context length.
+        ConfigError: texts that do not fit the context length, templates without their {}.
     """
+    problems = [] if len(templates) else ["there are no templates: give at least one"]
+    for template in templates:
+        check_template(template, "templates", problems)
+    if problems:
+        raise ConfigError(problems)
     lists = [texts.of(name) if texts else [name] for name in classnames]
     names = [text.replace("_", " ") for own in lists for text in own]
     tokens = text_tokens(towers.clip, [t.format(name) for t in templates for name in names])

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import PromptConfig
+from .common.checks import check_range
+from .config import MOST_SAMPLES, PromptConfig
 from .deep import DeepPrompts, Prompts, deep_shape
 from .errors import ConfigError
 from .ops import MAX_SOBOL_DIMS
@@ -86,6 +87,7 @@ class PromptLearner(nn.Module):
         shape = None if self.posterior is None else self.posterior.noise_shape(n_samples, 1)
         if self.posterior is None or shape is None:
             return None
+        _check_samples(n_samples)
         return self.posterior.draw_noise(shape, "cpu", generator).to(self.ctx.device)
 
     def forward(
@@ -106,7 +108,11 @@ class PromptLearner(nn.Module):
             features: unit-norm image features `(B, E)`; their values matter only if `conditional`.
             eps: noise to use instead of drawing it, see `Posterior.noise_shape`.
             generator: source of the noise; None = torch's global one.
+
+        Raises:
+            ConfigError: L is no whole number from 1 on.
         """
+        _check_samples(n_samples)
         given = (n_samples, features, eps, generator)
         with torch.autocast(self.ctx.device.type, enabled=False):  # noise and KL stay float32
             if self.deep is not None:
@@ -166,12 +172,19 @@ class PromptLearner(nn.Module):
         return torch.cat([contexts, words], -2)
 
 
+def _check_samples(n_samples: int) -> None:
+    problems: list[str] = []
+    check_range(n_samples, 1, MOST_SAMPLES, "n_samples", problems, whole=True)
+    if problems:
+        raise ConfigError(problems)
+
+
 def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptLearner:
     """The learner that `cfg` describes, in front of the given CLIP and on its device.
 
     Raises:
-        ConfigError: another number of tokens than the words have, or more noise than the sampler
-            has dimensions.
+        ConfigError: another number of tokens than the words have, nothing to learn, or more noise
+            than the sampler has dimensions.
     """
     start = start_of(clip_model, cfg, n_classes)
     context = start.context
@@ -185,7 +198,7 @@ def build_learner(clip_model: Any, cfg: PromptConfig, n_classes: int) -> PromptL
         deep=DeepPrompts(shape, cfg.learn_context) if shape else None,
         per_layer=cfg.residual == "per_layer",
         couple_residual=cfg.couple_residual,
-    ).to(context.device)
+    ).to(context.device, torch.float32)  # also where torch's default is another format
 
 
 def _posterior(clip_model: Any, cfg: PromptConfig, start: Start) -> Posterior | None:
@@ -205,6 +218,11 @@ def _posterior(clip_model: Any, cfg: PromptConfig, start: Start) -> Posterior | 
     posterior = POSTERIORS[cfg.posterior].from_spec(spec)
     posterior.sampler = cfg.sampler
     shape = posterior.noise_shape(1, 1)
+    if not (cfg.learn_context or any(True for _ in posterior.parameters())):
+        raise ConfigError(
+            f"learn_context is False and posterior {cfg.posterior!r} has no parameters: nothing "
+            "would be learned"
+        )
     if shape and cfg.sampler == "sobol" and math.prod(shape[2:]) > MAX_SOBOL_DIMS:
         raise ConfigError(
             f"sampler 'sobol' has at most {MAX_SOBOL_DIMS} dimensions, posterior {cfg.posterior!r} "

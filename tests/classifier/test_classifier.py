@@ -308,6 +308,8 @@ def test_parameters_of_other_kinds(tmp_path):
     )
     with pytest.raises(DataError, match="class_names are 'ab'"):
         new().fit(pictures(4)[0], [0, 1, 0, 1], class_names="ab")  # letters are no names
+    with pytest.raises(ConfigError, match="^templates is 'a {}.'; give a list"):
+        new(posterior="mixture", templates="a {}.").fit(*pictures(9))
     with pytest.raises(DataError, match="the folder of images is ''"):
         new().fit("")
 
@@ -323,6 +325,10 @@ def test_it_is_pickled_whatever_it_was_used_for():
     images, _ = pictures(4, seed=1)
     wanted = fitted().predict_proba(images)
     again = pickle.loads(pickle.dumps(fitted()))
+    assert np.array_equal(again.predict_proba(images), wanted)
+    transformer = new().set_params(backbone="embedded_vit", epochs=1).fit(*pictures(9))
+    wanted = transformer.predict_proba(images)
+    again = pickle.loads(pickle.dumps(transformer))
     assert np.array_equal(again.predict_proba(images), wanted)
 
 

@@ -33,7 +33,8 @@ def starting(
         ConfigError: parameters that cannot be; names that do not fit the CLIP.
         DataError: synonyms or templates of another form, or of other classes.
     """
-    texts, templates = texts_for(given["prompts"], names), tuple(given["templates"] or ())
+    texts, templates = texts_for(given["prompts"], names), given["templates"] or ()
+    templates = templates if isinstance(templates, str) else tuple(templates)  # a text is refused
     around = [text.replace("{}", "") for text in templates] or [given["context"]]
     rms = token_rms(clip_model, [f"{words} {name}" for words in around for name in names])
     fields = ("precision", "component", "class_words", "merge", "posterior", "n_samples",

@@ -194,12 +194,18 @@ def input_size(model: Any) -> int:
 
 
 def check_size(images: Tensor, model: Any) -> None:
-    """Images have the size that the image tower takes.
+    """Images are normalised, and have the size that the image tower takes.
 
     Raises:
-        DataError: they are not `(B, 3, H, W)` with its H and W.
+        DataError: they are no tensor of floats `(B, 3, H, W)` with its H and W.
     """
     side = input_size(model)
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        what = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise DataError(
+            f"images are {what}; give a tensor of floats (B, 3, {side}, {side}), normalised as "
+            "this CLIP wants them"
+        )
     if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
         raise DataError(
             f"images have the shape {tuple(images.shape)}; give (B, 3, {side}, {side}), which this "

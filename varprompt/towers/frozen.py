@@ -46,7 +46,11 @@ class FrozenCLIP(nn.Module):
         Raises:
             ConfigError: the image tower is no vision transformer.
         """
-        return PromptedImageEncoder(self.clip, lambda: self.encode_text.resolved_budget)
+        return PromptedImageEncoder(self.clip, self._budget)
+
+    def _budget(self) -> int:
+        """Bytes for activations, of the text encoder in use; a method, for it is pickled, too."""
+        return int(self.encode_text.resolved_budget)
 
     @property
     def image_products(self) -> str:

@@ -95,7 +95,7 @@ class PromptedImageEncoder(nn.Module):
         blocks, n_patches, depth = (
             self.tower.transformer.resblocks,
             patches.shape[1],
-            len(prompts[0]),
+            prompts.shape[1],
         )
         x = torch.cat([patches, self.tower.ln_pre(prompts[:, 0])], 1)
         for i, block in enumerate(blocks):

@@ -174,6 +174,8 @@ def _malloc_trim() -> Any:
 
 
 def slices(total: int, size: int) -> Iterator[slice]:
-    """Ranges of nearly equal length, `size` at most."""
-    size = -(-total // -(-total // size))
+    """Ranges of nearly equal length, `size` at most; one, empty, of nothing."""
+    size = -(-total // max(1, -(-total // size)))
+    if not total:
+        return iter([slice(0, 0)])
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
