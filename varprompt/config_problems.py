@@ -13,13 +13,12 @@ from typing import Any
 from .common.checks import check_choice, check_range, check_template
 from .errors import ConfigError, brief
 from .posteriors import LOGVAR_BOUNDS, POSTERIORS
-from .posteriors.base import OF_NOISE
 
 LONGEST = 75  # context tokens: CLIP reads 77, of which the first and the last are its own
 FRESH_NOISE = -1  # as test_seed
 _OF_POSTERIOR = (
-    *OF_NOISE, "conditional", "residual", "prior_std", "prior_unit", "rank", "component",
-    "objective", "kl_weight", "kl_reduction",
+    "logvar_init", "n_samples", "sampler", "conditional", "residual", "prior_std", "prior_unit",
+    "rank", "component", "objective", "kl_weight", "kl_reduction",
 )  # fmt: skip
 
 

@@ -250,7 +250,7 @@ def test_shares_cover_everything_once():
 
 
 def test_grids_share_the_work():
-    tokens = prompted(PromptConfig(n_samples=3)).tokens
+    tokens = prompted(PromptConfig()).tokens
     assert grid(10, 100, tokens, 4) == (2, 2)  # 5 x 50 is less than 3 x 100, and than 10 x 25
     assert grid(8, 100, tokens, 4) == (4, 1) and grid(1, 100, tokens, 4) == (1, 4)
 
@@ -266,7 +266,7 @@ def test_one_process_alone_exchanges_nothing(monkeypatch):
 
 
 def test_budget_is_divided_among_the_processes_of_a_machine():
-    model = prompted(PromptConfig(n_samples=3), clip=small_clip())
+    model = prompted(PromptConfig(), clip=small_clip())
     encoder = model.towers.encode_text
     budget = encoder.resolved_budget
     SpreadTextEncoder(encoder, type(ALONE)(0, 4, 4))
