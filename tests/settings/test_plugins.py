@@ -192,3 +192,23 @@ def test_configs_are_found_anywhere(elsewhere, monkeypatch):
         find_config("configs/trainers/VPT/rn50_c4_ep10_batch1.yaml")
     with pytest.raises(ConfigError, match="does not exist"):
         find_config(elsewhere / "configs/trainers/CoOp/rn50.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dasslless", "more"), [("predict", ["x"]), ("convert", ["x", "--to", "ours"])]
+)
+def test_the_trainer_of_the_page_is_imported_by_commands_that_load_no_dassl(
+    dasslless, more, tmp_path
+):
+    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    code = (
+        "import sys; from varprompt.__main__ import main; from pathlib import Path\n"
+        f"try: main([{dasslless!r}, 'nowhere', '--import', 'mine', *sys.argv[1:]])\n"
+        "finally: print('mine' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *more], capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('DASSL_ROOT', '')}"},
+    )  # fmt: skip
+    assert done.stdout.endswith("True\n") and "cannot be imported" not in done.stderr, done.stderr

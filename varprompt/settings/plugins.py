@@ -55,6 +55,10 @@ def load_plugins(names: Iterable[str] = ()) -> list[str]:
         *((name, f"${ENVIRONMENT}") for name in listed if name),
         *((name, "--import") for name in names),
     ]
+    if sources:
+        from ..standin.which import ensure_dassl
+
+        ensure_dassl()  # a trainer or data set registers itself there, whichever command asks
     problems: list[str] = []
     loaded = []
     for plugin, where in sources:
