@@ -3,6 +3,7 @@
 import functools
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -104,6 +105,13 @@ def test_the_scale_is_that_of_the_towers_own_tokens():
     rms = token_rms(load_clip("embedded"), [f"a photo of a {n}" for n in sorted(WORDS)])
     assert config.prior_std == pytest.approx(PRIOR * rms)
     assert np.exp(config.logvar_init / 2) == pytest.approx(NOISE * rms)
+
+
+def test_a_collapse_is_said(capsys):
+    new().fit(*pictures(9))
+    assert "collapsed" not in capsys.readouterr().err
+    new(learning_rate=1e5).fit(*pictures(9))
+    assert re.match(r"the texts of .* has collapsed; give a smaller", capsys.readouterr().err)
 
 
 def test_held_out_images_are_a_share_of_each_class():

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..common.checks import collapse
+from ..common.console import say
 from ..model import PromptedCLIP
 from ..towers.device import device_of
 from ..towers.templates import token_rms
@@ -87,4 +89,8 @@ def fitted(
         "learned_from": dict(zip(start.names, per_class, strict=True)),
         "held_out": len(outside[1]),
     }
-    return replace(start, counts=counts).calibrated(*outside)
+    learned = replace(start, counts=counts)
+    similarity = learned.predictor.similarity(inside[0][:1])
+    if said := collapse(similarity, "give a smaller learning_rate, or more images"):
+        say(said)
+    return learned.calibrated(*outside)

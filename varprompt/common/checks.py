@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import DataError
 
 SHOWN = 10  # examples in a report of problems
+COLLAPSED = 0.999  # mean cosine between the texts of different classes
 N_BINS = 15  # of calibration errors; here, because tables of them are made without torch
 
 
@@ -47,6 +48,16 @@ def check_template(text: Any, where: str, problems: list[str]) -> None:
             f"{where} has {text!r}; a template has one {{}} for the class name, such as "
             "'an x-ray of a {}.'"
         )
+
+
+def collapse(similarity: float, remedy: str) -> str:
+    """What is to be said if texts of different classes have this mean cosine; "" if it can be."""
+    if similarity <= COLLAPSED:
+        return ""
+    return (
+        f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}): training "
+        f"has collapsed; {remedy}"
+    )
 
 
 class Problems:

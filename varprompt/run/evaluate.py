@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..common.checks import collapse
 from ..errors import VarPromptError
 from ..images.encode import Encode
 from ..images.feature_cache import FeatureCache
 from .tally import Tally
 
 _ECE_OF_CHANCE = 0.25  # part of the ECE that chance may explain before it is said
-_COLLAPSED = 0.999  # mean cosine between the texts of different classes
 
 
 class Predictor(Protocol):
@@ -140,9 +140,6 @@ class Evaluator:
         return features, torch.tensor([item.label for item in items])
 
     def _warn_of_collapse(self, similarity: float) -> None:
-        if similarity > _COLLAPSED:
-            warnings.warn(
-                f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}): "
-                "training has collapsed; lower OPTIM.LR or set TRAIN.CLIP_GRAD_NORM 1.0",
-                stacklevel=3,
-            )
+        remedy = "lower OPTIM.LR or set TRAIN.CLIP_GRAD_NORM 1.0"
+        if said := collapse(similarity, remedy):
+            warnings.warn(said, stacklevel=3)
