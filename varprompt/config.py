@@ -58,7 +58,8 @@ class PromptConfig:
     """All that `varprompt.PromptedCLIP` needs to know.
 
     Attributes:
-        precision: number format of the towers; what is learned is always float32.
+        precision: number format of the towers; what is learned is always float32. The CLIP is put
+            into it: models that share one have the same.
         n_ctx: M, context tokens; None = as many as `ctx_init` has, 4 without words.
         ctx_init: words that the context starts from, "" = random vectors. Posterior "mixture" has
             `templates` instead.

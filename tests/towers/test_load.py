@@ -124,6 +124,14 @@ def test_cast_is_openais(tower):
         assert kinds == {torch.float32}
 
 
+@pytest.mark.parametrize("precision", ["fp32", "amp", "fp16"])
+def test_a_clip_whose_values_are_rounded_serves_one_precision(precision):
+    clip = cast_clip(small_clip(), "bf16")
+    assert cast_clip(clip, "bf16") is clip
+    with pytest.raises(ConfigError, match="has been put into torch.bfloat16 .*: load it anew"):
+        cast_clip(clip, precision)
+
+
 # ---------------------------------------------------------------- what a file says of itself
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from varprompt.towers import products
 from varprompt.towers.frozen import ONEDNN, FrozenCLIP
-from varprompt.towers.load import cast_clip
 
 VIT = {"vision_width": 128, "vision_layers": 4, "patch": 8}
 
@@ -118,8 +117,9 @@ def test_what_is_not_known_keeps_its_own_forward(monkeypatch):
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     changed = small_clip(**VIT)
     changed.visual.transformer.resblocks[1].mlp.gelu = nn.ReLU()
-    for clip in (changed, cast_clip(small_clip(**VIT), "bf16"), small_clip(vision_layers=(1,) * 4)):
-        towers = FrozenCLIP(clip)
+    others = (small_clip(**VIT), "bf16"), (small_clip(vision_layers=(1,) * 4), "fp32")
+    for clip, precision in ((changed, "fp32"), *others):
+        towers = FrozenCLIP(clip, precision)
         assert towers.image_products == "torch"
         want = nn.functional.normalize(clip.encode_image(images(2)).float(), dim=-1)
         assert torch.equal(towers.encode_image(images(2)), want)

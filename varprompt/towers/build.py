@@ -169,8 +169,18 @@ def cast_clip(model: Any, precision: str) -> Any:
     OpenAI's archives are stored; normalisation layers and embeddings stay float32. "fp32" and
     "amp" leave everything float32. An image tower that has ``converted_whole`` is another
     library's: all of it is converted.
+
+    Raises:
+        ConfigError: it is in another half precision already, of an earlier model: its values are
+            rounded.
     """
     dtype = _TOWER_DTYPE.get(precision)
+    found = model.text_projection.dtype
+    if found not in (torch.float32, dtype):
+        raise ConfigError(
+            f"this CLIP has been put into {found} for another model, so it cannot be used with "
+            f"precision {precision!r}: load it anew"
+        )
     if dtype is None:
         return model
     for module in model.modules():
