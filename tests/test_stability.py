@@ -35,7 +35,7 @@ def test_runs_have_as_many_samples_as_they_say(quick, monkeypatch, tmp_path):
     found = {(row["recipe"], row["n_samples"]): row["prompts"] for row in rows}
     assert found == {
         ("official", 1): 1, ("official", 10): 10, ("scaled", 1): 1, ("scaled", 10): 10,
-        ("fixed", 1): 1, ("fixed", 10): 10,
+        ("slower", 1): 1, ("slower", 10): 10, ("fixed", 1): 1, ("fixed", 10): 10,
         ("gaussian", 1): 6, ("gaussian", 10): 12, ("points", 1): 6,
     }  # fmt: skip
     assert {(train, test) for train, test, _ in seen} == {(1, 1), (1, 16), (10, 10), (10, 16)}
