@@ -117,7 +117,7 @@ def test_workers_that_cannot_be_started(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch.multiprocessing.Queue", full)
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Queue", full)
     with pytest.raises(
         VarPromptError, match="2 data loader workers cannot be started .*NUM_WORKERS 0"
     ):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..common.ranks import ranks
 from .loaders import EpochBatches, derive_seed
-from .workers import PlainLoader, set_up_worker
+from .workers import PlainLoader
 
 Encode = Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> unit-norm features (B, E)
 
@@ -45,7 +45,6 @@ def encode_images(
         _Images(loader.dataset), batch_size, sampler=own,
         num_workers=loader.num_workers, pin_memory=loader.pin_memory,
         generator=torch.Generator(),  # leaves the global one as it is
-        worker_init_fn=set_up_worker,
     )  # fmt: skip
     hidden = None if progress and ranks().first else True
     with closing(iter(images)) as batches:  # its workers end, too, if `encode` fails

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .workers import PlainLoader, set_up_worker
+from .workers import PlainLoader
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -115,5 +115,4 @@ def seeded_loader(
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
         pin_memory=loader.pin_memory,
-        worker_init_fn=set_up_worker,
     )

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
 from .read import read_rgb
-from .workers import PlainLoader, n_cpus, set_up_worker
+from .workers import PlainLoader, n_cpus
 
 _QUALITY = 80  # of the JPEG that a thumbnail is
 
@@ -61,7 +61,6 @@ def stream_images(
         _Named(transform, thumbnail), batch_sampler=_groups(paths, batch_size), collate_fn=_collate,
         num_workers=min(n_workers, n_cpus()),
         generator=torch.Generator(),  # leaves the global one as it is
-        worker_init_fn=set_up_worker,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..errors import DataError, VarPromptError
@@ -64,12 +64,29 @@ def set_up_worker(worker: int) -> None:
     sys.excepthook = hook
 
 
+def start_of_workers(n_workers: int) -> str | None:
+    """How to start a data loader's workers; None = as Python does by default.
+
+    A fork has the data set's modules, plug-ins and Dassl's stand-in among them, and the images'
+    list without a copy. Python 3.14 starts another way by default, from an empty process.
+    """
+    return "fork" if n_workers and sys.platform == "linux" else None
+
+
 class PlainLoader(DataLoader):
     """A loader that tells what became of its workers in one message, without their traceback.
 
     Workers end with the last batch, or with an error or as soon as nobody wants another batch;
-    persistent ones stay after a whole pass.
+    persistent ones stay after a whole pass. Arguments are torch's.
     """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int = 1, *, num_workers: int = 0, **options: Any
+    ):
+        super().__init__(
+            dataset, batch_size, num_workers=num_workers, worker_init_fn=set_up_worker,
+            multiprocessing_context=start_of_workers(num_workers), **options,
+        )  # fmt: skip
 
     def __iter__(self) -> Generator[Any, None, None]:  # type: ignore[override] # all that is used of it
         """Go through the batches.

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from varprompt.errors import DataError
+from varprompt.images.workers import start_of_workers
 
 from ..utils import check_availability, read_image
 from .datasets import build_dataset
@@ -48,6 +49,7 @@ def build_data_loader(
         batch_size=batch_size,
         sampler=_SAMPLERS[sampler_type](data_source),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        multiprocessing_context=start_of_workers(cfg.DATALOADER.NUM_WORKERS),
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
