@@ -113,6 +113,25 @@ def test_what_workers_lack_is_said_in_a_line(error, kind, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
+def test_workers_are_forked_whatever_the_default_is():
+    """Python 3.14 starts them from an empty process, to which nothing local can be sent."""
+
+    class Local(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return index
+
+    default = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        assert [int(x) for x in PlainLoader(Local(), num_workers=1)] == [0, 1, 2]
+    finally:
+        multiprocessing.set_start_method(default, force=True)
+
+
 def test_workers_that_cannot_be_started(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

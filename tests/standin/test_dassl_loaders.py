@@ -121,7 +121,7 @@ def test_workers_and_wrapper(cfg):
     loader = build_data_loader(
         cfg, data_source=source, batch_size=2, is_train=False, dataset_wrapper=Negated
     )
-    assert loader.num_workers == 2
+    assert loader.num_workers == 2 and loader.multiprocessing_context.get_start_method() == "fork"
     assert [batch["label"].tolist() for batch in loader] == [[0, -1], [-2, 0], [-1]]
 
 

@@ -77,7 +77,7 @@ class PlainLoader(DataLoader):
     """A loader that tells what became of its workers in one message, without their traceback.
 
     Workers end with the last batch, or with an error or as soon as nobody wants another batch;
-    persistent ones stay after a whole pass. Arguments are torch's.
+    persistent ones stay after a whole pass. Arguments are torch's, but for how workers start.
     """
 
     def __init__(

@@ -20,9 +20,8 @@ def _no_bound(values: Mapping[str, Any]) -> bool:
 
 
 def _pairless(values: Mapping[str, Any]) -> bool:
-    return values.get("sampler") == "antithetic" and _each(values, "n_samples") == 1 == (
-        _each(values, "n_samples_test")
-    )
+    numbers = {_each(values, field) for field in ("n_samples", "n_samples_test")}
+    return values.get("sampler") == "antithetic" and numbers == {1}
 
 
 # field of `PromptConfig` -> when it changes nothing, and the field that is the reason

@@ -175,7 +175,7 @@ def _malloc_trim() -> Any:
 
 def slices(total: int, size: int) -> Iterator[slice]:
     """Ranges of nearly equal length, `size` at most; one, empty, of nothing."""
-    size = -(-total // max(1, -(-total // size)))
     if not total:
         return iter([slice(0, 0)])
+    size = -(-total // -(-total // size))
     return (slice(i, min(i + size, total)) for i in range(0, total, size))
