@@ -17,16 +17,18 @@ from varprompt.images.workers import PlainLoader, end_workers, set_up_worker
 
 
 class Deadly(torch.utils.data.Dataset):
-    """The worker that reads item 5 gets a signal."""
+    """The worker that reads item 5 gets a signal, but not before an event."""
 
-    def __init__(self, number):
-        self.number = number
+    def __init__(self, number, event=None):
+        self.number, self.event = number, event
 
     def __len__(self):
         return 8
 
     def __getitem__(self, index):
         if index == 5:
+            if self.event:
+                self.event.wait()
             os.kill(os.getpid(), self.number)
         return torch.tensor(index)
 
@@ -43,6 +45,20 @@ def test_a_dead_worker_is_named_with_the_likely_reason(number):
     name = signal.Signals(number).name
     assert re.match(rf"DataLoader worker [01] \(process \d+\) was killed by {name}: ", text)
     assert DEATHS[number] in text and len(text.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
+def test_a_worker_that_dies_disturbs_nobody_before_the_next_batch():
+    """Not what is done with the batch before, nor a destructor that happens to run."""
+    received = multiprocessing.get_context("fork").Event()
+    loader = PlainLoader(Deadly(signal.SIGKILL, received), batch_size=5, num_workers=1)
+    batches = iter(loader)
+    assert len(next(batches)) == 5
+    received.set()
+    (worker,) = multiprocessing.active_children()
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(VarPromptError, match="was killed by SIGKILL"):
+        next(batches)
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset")])

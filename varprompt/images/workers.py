@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -78,6 +77,9 @@ class PlainLoader(DataLoader):
 
     Workers end with the last batch, or with an error or as soon as nobody wants another batch;
     persistent ones stay after a whole pass. Arguments are torch's, but for how workers start.
+
+    The death of a worker is an error of the next batch, which may come some seconds later. Torch's
+    handler of SIGCHLD would raise at once, in the midst of whatever this process does.
     """
 
     def __init__(
@@ -106,6 +108,9 @@ class PlainLoader(DataLoader):
             raise VarPromptError(
                 f"{self.num_workers} data loader workers cannot be started ({error}): {_NO_WORKERS}"
             ) from error
+        if getattr(batches, "_worker_pids_set", False):
+            batches._worker_pids_set = False
+            torch._C._remove_worker_pids(id(batches))
         workers, stay = getattr(batches, "_workers", ()), False
         failure: Exception
         try:
@@ -118,9 +123,7 @@ class PlainLoader(DataLoader):
             failure = MemoryError(_message(error) or "out of memory while reading images")
         except (OSError, EOFError, RuntimeError) as error:  # whatever the torn connection led to
             death = _death_among(workers)
-            if death:
-                _forget_workers(batches)
-            elif not (workers and _lack(error)):
+            if not (death or (workers and _lack(error))):
                 raise
             failure = VarPromptError(death or _lack(error))
         finally:  # not left to the garbage collector, which ends the queues first and then waits
@@ -153,21 +156,12 @@ def _lack(error: Exception) -> str:
     return ""
 
 
-def _forget_workers(batches: Any) -> None:
-    """Keep torch's handler of SIGCHLD from telling of a dead worker again and again."""
-    if getattr(batches, "_worker_pids_set", False):
-        batches._worker_pids_set = False
-        with contextlib.suppress(Exception):
-            torch._C._remove_worker_pids(id(batches))
-
-
 def _death_among(workers: Sequence[Any]) -> str:
     """Which worker has ended before its time, and why most likely; "" if none has."""
-    with contextlib.suppress(RuntimeError):  # torch's handler of SIGCHLD raises in the midst
-        ready = wait([worker.sentinel for worker in workers], _FUNERAL)
-        for worker in workers:
-            if worker.sentinel in ready:  # its files are closed: it is as good as ended
-                worker.join(_FUNERAL)
+    ready = wait([worker.sentinel for worker in workers], _FUNERAL)
+    for worker in workers:
+        if worker.sentinel in ready:  # its files are closed: it is as good as ended
+            worker.join(_FUNERAL)
     ended = [(number, worker) for number, worker in enumerate(workers) if worker.exitcode]
     if not ended:
         return ""
