@@ -101,8 +101,9 @@ def classifier_of_run(
     cfg, config = _configuration(text, str(file))
     backbone = cfg.MODEL.BACKBONE
     new = PromptClassifier(
-        backbone.NAME, activation=backbone.ACTIVATION, context=config.ctx_init,
+        backbone.NAME, activation=backbone.ACTIVATION,
         backbone_path=backbone.PATH if backbone_path is None else backbone_path,
+        context=None if config.templates else config.ctx_init,
         templates=list(config.templates) or None, component=config.component, merge=config.merge,
         class_words=config.class_words,
         posterior=config.posterior, n_samples=config.n_samples, device=device,

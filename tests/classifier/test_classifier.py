@@ -16,7 +16,7 @@ from sklearn.utils import estimator_checks
 from varprompt import load_classifier
 from varprompt.classifier import PromptClassifier
 from varprompt.classifier.given import hold_out, names_of
-from varprompt.classifier.recipe import NOISE, PRIOR
+from varprompt.classifier.recipe import NOISE, PRIOR, TEMPLATES
 from varprompt.errors import CheckpointError, ConfigError, DataError
 from varprompt.objective import predictive_log_prob
 from varprompt.towers.load import load_clip
@@ -38,16 +38,52 @@ def new(**parameters):
 
 
 @functools.cache
-def fitted():
+def fitted(**parameters):
     """Not to be changed by a test."""
-    return new(holdout=0.5).fit(*pictures(90))
+    return new(holdout=0.5, **parameters).fit(*pictures(90))
 
 
-def test_it_learns_what_it_is_shown():
+@pytest.mark.parametrize(
+    ("given", "learned"),
+    [
+        ({}, {"templates": TEMPLATES, "posterior": "mixture", "class_words": 0.2}),
+        ({"class_words": 0.0}, {"templates": TEMPLATES, "class_words": 0.0}),
+        (
+            {"templates": ["my {}.", "a {}."]},
+            {"templates": ("my {}.", "a {}."), "class_words": 0.2},
+        ),
+        ({"context": "my"}, {"ctx_init": "my", "posterior": "gaussian", "class_words": 0.0}),
+        ({"posterior": "delta"}, {"ctx_init": "a photo of a", "templates": (), "class_words": 0.0}),
+        ({"posterior": "gaussian", "class_words": 0.1}, {"templates": (), "class_words": 0.1}),
+    ],
+)
+def test_what_is_learned_around_which_words(given, learned):
+    config = new(epochs=1, **given).fit(*pictures(9)).learned_.model.config
+    assert {name: getattr(config, name) for name in learned} == learned
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"context": "my", "templates": TEMPLATES}, "context is 'my' and templates are .*: give"),
+        ({"context": "my", "posterior": "mixture"}, "context is 'my', but .* give templates"),
+        ({"templates": TEMPLATES, "posterior": "delta"}, "only posterior 'mixture' takes: give"),
+        ({"templates": []}, "two or more"),
+        ({"context": 5}, "give words"),
+        ({"class_words": 2}, "class_words is 2"),
+    ],
+)
+def test_words_of_one_prompt_or_of_several(given, said):
+    with pytest.raises(ConfigError, match=said):
+        new(**given).fit(*pictures(9))
+
+
+@pytest.mark.parametrize("posterior", [None, "gaussian"])
+def test_it_learns_what_it_is_shown(posterior):
     images, labels = pictures(60)
 
     def nll(**parameters):
-        clf = new(holdout=0, **parameters).fit(images, labels)
+        clf = new(holdout=0, posterior=posterior, **parameters).fit(images, labels)
         prob = clf.predict_proba(images)
         index = [clf.class_names_.index(name) for name in labels]
         return -np.log(prob[range(60), index]).mean()
@@ -55,10 +91,11 @@ def test_it_learns_what_it_is_shown():
     assert nll(epochs=40) < 0.5 * nll(epochs=1, learning_rate=0.0)
 
 
-def test_probabilities_are_the_mean_over_samples_at_the_temperature():
-    clf, (images, _) = fitted(), pictures(5, seed=1)
+@pytest.mark.parametrize(("posterior", "n_samples"), [(None, 6), ("gaussian", 16)])
+def test_probabilities_are_the_mean_over_samples_at_the_temperature(posterior, n_samples):
+    clf, (images, _) = fitted(posterior=posterior), pictures(5, seed=1)
     samples = clf.learned_.samples(clf.encode(images)).double()
-    assert samples.shape == (16, 5, 3) and clf.temperature_ != 1
+    assert samples.shape == (n_samples, 5, 3) and clf.temperature_ != 1
     wanted = predictive_log_prob(samples / clf.temperature_).exp().numpy()
     np.testing.assert_allclose(clf.predict_proba(images), wanted, rtol=1e-12)
     assert list(clf.predict(images)) == [clf.classes_[i] for i in wanted.argmax(1)]
@@ -101,10 +138,12 @@ def test_the_scale_is_that_of_the_towers_own_tokens():
     with torch.no_grad():
         clip.token_embedding.weight.mul_(3)
     assert token_rms(clip, texts) == pytest.approx(3 * rms, rel=1e-6)
-    config = fitted().learned_.model.config
-    rms = token_rms(load_clip("embedded"), [f"a photo of a {n}" for n in sorted(WORDS)])
-    assert config.prior_std == pytest.approx(PRIOR * rms)
-    assert np.exp(config.logvar_init / 2) == pytest.approx(NOISE * rms)
+    around = [text.replace("{}", "") for text in TEMPLATES]
+    for words, posterior in ((around, None), (["a photo of a"], "gaussian")):
+        config = fitted(posterior=posterior).learned_.model.config
+        rms = token_rms(load_clip("embedded"), [f"{w} {n}" for w in words for n in sorted(WORDS)])
+        assert config.prior_std == pytest.approx(PRIOR * rms)
+        assert np.exp(config.logvar_init / 2) == pytest.approx(NOISE * rms)
 
 
 def test_a_collapse_is_said(capsys):

@@ -17,7 +17,7 @@ TOOL = "varprompt.interpret.command"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interpret") / "model"
-    classifier().save(folder)
+    classifier("gaussian").save(folder)
     return str(folder)
 
 
@@ -40,7 +40,7 @@ def test_text_and_json_say_the_same(model, tmp_path, capsys):
     by_cosine = json.loads(capsys.readouterr().out)["contexts"][0]["vectors"]
     shares = [[v["noise_in_distances"] for v in one] for one in (by_cosine, context["vectors"])]
     assert shares[0] == shares[1]  # the nearest word by distance counts, whatever is listed
-    names = classifier().class_names_
+    names = classifier("gaussian").class_names_
     assert [c["class"] for c in found["nearest_wrong_class"]] == names
     assert all(c["after"]["class"] != c["class"] for c in found["nearest_wrong_class"])
     with Image.open(figure) as image:

@@ -14,7 +14,7 @@ from ..images.inputs import INTERPOLATIONS
 HELD_OUT = ("held_out.confidence", "held_out.correct")
 _LARGEST = 1e6  # of a temperature, a mean, a standard deviation
 _SMALLEST = 1e-6  # of a temperature, a standard deviation
-_TEXTS = ("backbone", "backbone_path", "activation", "context", "posterior", "precision")
+_TEXTS = ("backbone", "backbone_path", "activation", "precision")
 
 
 def check_saved(

@@ -35,19 +35,24 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
     encoded once; a residual for each context token is learned on their features, see
     `varprompt.classifier.recipe`. A part of the images is held out and tells the temperature.
 
+    By default a prompt is learned around each of six templates, and what they say is averaged. With
+    `context` it is one Gaussian around these words, with `templates` a mixture of your own.
+
     Args:
         backbone: name of a CLIP, see `varprompt.load_clip`.
         backbone_path: a weight file of it.
         activation: for a weight file that does not say it.
-        context: words that the prompts start from.
+        context: words that one prompt starts from; None = "a photo of a", where there is one.
         prompts: synonyms and templates, see `varprompt.prompt_texts`: a file or a mapping.
-        templates: of posterior "mixture", instead of `context`: two or more texts with a {} each.
-        posterior: a name in `varprompt.POSTERIORS`; "delta" = no noise.
+        templates: of posterior "mixture": two or more texts with a {} each; None = those of
+            `varprompt.classifier.recipe`.
+        posterior: a name in `varprompt.POSTERIORS`; "delta" = no noise; None = "gaussian" with
+            `context`, else "mixture".
         component: of posterior "mixture": "delta", "fixed" or "gaussian".
         class_words: how far prompts begin on the way to the words of their class, 0 to 1, see
-            `PromptConfig`.
+            `PromptConfig`; None = 0.2 of posterior "mixture", 0 of others.
         merge: whether the samples' texts are averaged to one classifier, see `PromptConfig`.
-        n_samples: L in training.
+        n_samples: L in training, of posteriors with noise.
         n_samples_test: L when classifying.
         learning_rate: in units of the tower's tokens, see `varprompt.classifier.recipe`.
         epochs: passes over the images; None = 50, fewer for many images.
@@ -73,12 +78,12 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         *,
         backbone_path: str = "",
         activation: str = "",
-        context: str = "a photo of a",
+        context: str | None = None,
         prompts: str | Mapping[str, Any] | None = None,
         templates: Sequence[str] | None = None,
-        posterior: str = "gaussian",
+        posterior: str | None = None,
         component: str = "delta",
-        class_words: float = 0.0,
+        class_words: float | None = None,
         merge: bool = False,
         n_samples: int = 4,
         n_samples_test: int = 16,
@@ -138,12 +143,11 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
             ConfigError: parameters that cannot be.
             DataError: images that cannot be read, labels that do not fit.
         """
-        recipe.check(self.get_params())
+        given = recipe.resolved(self.get_params())
         train, held = given_to_fit(images, labels, validation, say)
         classes, targets = np.unique(train.labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"there is one class, {classes.tolist()}: give images of two or more")
-        given = self.get_params()
         start, rms = starting(self._clip(), classes, names_of(classes, class_names), given)
         learned = fitted(start, rms, train, torch.from_numpy(targets), held, given)
         return self._become(learned)

@@ -29,7 +29,7 @@ def starting(
         clip_model: from `load_clip`.
         classes: labels `(C,)`, sorted.
         names: what the prompts call them.
-        given: the parameters of a `PromptClassifier`.
+        given: from `recipe.resolved`.
 
     Raises:
         ConfigError: parameters that cannot be; names that do not fit the CLIP.
@@ -63,7 +63,7 @@ def fitted(
         train: images to learn from; a share of them is held out if `held` is None.
         targets: numbers of their classes.
         held: images that are held out.
-        given: the parameters of a `PromptClassifier`.
+        given: from `recipe.resolved`.
 
     Raises:
         DataError: images that cannot be read, or are of other classes.

@@ -1,4 +1,8 @@
-"""How a classifier is learned: settings in units of the tower's own token embeddings.
+"""How a classifier is learned: around which words, in units of the tower's own token embeddings.
+
+By default these are six templates of one shape, which are encoded together, and a class's prompts
+begin a fifth of the way to its own words: on the embedded tiny CLIP that was better than one
+Gaussian around "a photo of a" (`benchmarks/classifier_default.py`).
 
 What a residual may be is a matter of scale: noise that is large for one CLIP is nothing for
 another. So the standard deviations of noise and prior, and the step of the optimizer, are given in
@@ -28,6 +32,13 @@ from ..images.loaders import EpochBatches, derive_seed
 from ..model import PromptedCLIP
 from ..objective import objective
 from ..run.schedule import build_lr_scheduler
+
+TEMPLATES = (
+    "a photo of a {}.", "a picture of the {}.", "an image of a {}.", "a sketch of a {}.",
+    "a painting of the {}.", "a cartoon of the {}.",
+)  # fmt: skip
+CLASS_WORDS = 0.2
+CONTEXT = "a photo of a"  # of one prompt
 
 NOISE, PRIOR = 0.77, 3.1  # initial standard deviation of the posterior, of the prior; in rms
 RATE = 14.0  # of the optimizer; in squares of the rms
@@ -66,12 +77,43 @@ class Steps:
     progress: bool = True
 
 
-def check(parameters: Mapping[str, Any]) -> None:
-    """Whether the parameters of a classifier can be, besides those that `PromptConfig` checks.
+def resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a classifier, and in place of None what the prompts are by default.
 
     Raises:
-        ConfigError: everything that is wrong.
+        ConfigError: everything that is wrong, besides what `PromptConfig` checks.
     """
+    given = dict(parameters)
+    problems = _problems(given)
+    context, templates, posterior = (given[k] for k in ("context", "templates", "posterior"))
+    if posterior is None:
+        posterior = "mixture" if context is None else "gaussian"
+    several = posterior == "mixture"
+    if context is not None and templates is not None:
+        problems.append(
+            f"context is {brief(context)} and templates are {brief(templates)}: give the words of "
+            "one prompt or the templates of several"
+        )
+    elif several and context is not None:
+        problems.append(
+            f"context is {brief(context)}, but posterior 'mixture' has several prompts: give "
+            "templates"
+        )
+    elif templates is not None and not several:
+        problems.append(
+            f"templates are {brief(templates)}, which only posterior 'mixture' takes: give context"
+        )
+    if problems:
+        raise ConfigError(problems)
+    if several and templates is None:
+        templates = TEMPLATES
+    if given["class_words"] is None:
+        given["class_words"] = CLASS_WORDS if several else 0.0
+    words = CONTEXT if context is None else context
+    return given | {"context": words, "templates": templates, "posterior": posterior}
+
+
+def _problems(parameters: Mapping[str, Any]) -> list[str]:
     problems: list[str] = []
     for name, (least, most, whole) in _RANGES.items():
         if name != "epochs" or parameters[name] is not None:
@@ -80,8 +122,7 @@ def check(parameters: Mapping[str, Any]) -> None:
         if not isinstance(parameters[name], str | os.PathLike):
             problems.append(f"{name} is {brief(parameters[name])}; give a text")
     check_choice(parameters["balanced"], (False, True), "balanced", problems)
-    if problems:
-        raise ConfigError(problems)
+    return problems
 
 
 def prompt_config(rms: float, device: str, **fields: Any) -> PromptConfig:
