@@ -2,6 +2,7 @@
 
     python benchmarks/classifier_default.py
     python benchmarks/classifier_default.py --report --against templates
+    python benchmarks/classifier_default.py --step --output benchmarks/results/classifier_step.json
 
 Tasks are the validation draws of benchmarks/mixture.py: 16 images of each base class, a fifth of
 them held out for the temperature, as `fit` does it. Compared are one Gaussian around "a photo of
@@ -9,16 +10,19 @@ a", and points around six templates: those of the default, which the embedded ti
 on, and those of configs/trainers/VPT's vit_b16_c4_ep50_mixture, of unlike shape; and each of them
 with prompts that begin a fifth of the way to the words of their class, which the default does. That
 fifth was chosen on draws 901 and 903. The JSON is written anew after each task; a second call goes
-on.
+on. With --step it is seconds of one step on 32 images of OxfordPets' 19 base classes, random
+weights of the size of ViT-B/16, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +31,32 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402, N812
 import yaml  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from benchmarks._measure import undisturbed  # noqa: E402
 from benchmarks._mixture_tasks import VALIDATION_SEEDS, Task, draw, towers  # noqa: E402
-from benchmarks._report import environment  # noqa: E402
+from benchmarks._report import environment, percentiles, write_json  # noqa: E402
 from benchmarks._rows import Row, guarded, read, rounded, write  # noqa: E402
+from benchmarks._setup import class_names, random_clip  # noqa: E402
 from benchmarks._uncertainty_report import markdown, number  # noqa: E402
 from varprompt.classifier import PromptClassifier  # noqa: E402
 from varprompt.classifier.fitting import fitted, starting  # noqa: E402
 from varprompt.classifier.given import Labelled  # noqa: E402
 from varprompt.classifier.learned import Learned  # noqa: E402
-from varprompt.classifier.recipe import CLASS_WORDS, resolved  # noqa: E402
+from varprompt.classifier.recipe import (  # noqa: E402
+    CLASS_WORDS,
+    RATE,
+    learn,
+    resolved,
+    steps,
+)
 from varprompt.common.console import out, say  # noqa: E402
 from varprompt.embedded.sets import SETS  # noqa: E402
 from varprompt.errors import ConfigError  # noqa: E402
 from varprompt.report.stats import mean_interval  # noqa: E402
+from varprompt.towers.load import load_clip  # noqa: E402
 from varprompt.uncertainty import accuracy, ece, nll  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/classifier_default.json"
@@ -72,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--report", action="store_true", help="the table of what is there")
+    p.add_argument("--step", action="store_true", help="seconds of a step at the size of ViT-B/16")
+    p.add_argument("--repeats", type=int, default=5, help="of --step; default: %(default)s")
     p.add_argument("--against", default="gaussian", choices=list(kinds()), metavar="KIND",
                    help="what gains are over; default: %(default)s")  # fmt: skip
     p.add_argument("--seeds", type=int, nargs="+", default=VALIDATION_SEEDS,
@@ -81,6 +97,33 @@ def parser() -> argparse.ArgumentParser:
                    help="features are kept here; default: %(default)s")  # fmt: skip
     p.add_argument("--output", type=Path, default=RESULTS, help="JSON file; default: %(default)s")
     return p
+
+
+def step_seconds(args: argparse.Namespace, backbone: str = "ViT-B/16") -> dict[str, Any]:
+    """Processor seconds of a step of each kind on one thread, and their ratio to "gaussian"."""
+    torch.set_num_threads(1)
+    clip, names = random_clip(backbone), class_names("oxford_pets", 19)
+    clip.provenance = load_clip("embedded").provenance  # random weights have none
+    features = F.normalize(torch.randn(32, clip.text_projection.shape[1]), dim=-1)
+    labels, device = torch.arange(32) % len(names), torch.device("cpu")
+    work = {}
+    for name, kind in kinds().items():
+        asked = PromptClassifier(device="cpu", progress=False, seed=SEED, **kind)
+        start, rms = starting(clip, np.arange(len(names)), names, resolved(asked.get_params()))
+        one = steps(rms, len(labels), len(labels), 1, RATE, seed=SEED, progress=False)
+        work[name] = partial(learn, start.model, features, labels, one)
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(args.repeats + 1):
+        for name, step in work.items():
+            seconds = undisturbed(step, device)
+            if turn:
+                found[name].append(seconds)
+        say(f"round {turn} of {args.repeats}")
+    first = percentiles(found["gaussian"])["p50"]
+    return {"environment": environment(device), "backbone": backbone, "kinds": {
+        name: {"step_s": percentiles(own), "ratio": rounded(percentiles(own)["p50"] / first)}
+        for name, own in found.items()
+    }}  # fmt: skip
 
 
 class Encoded(Learned):
@@ -166,7 +209,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     def work() -> None:
-        if args.report:
+        if args.step:
+            found = step_seconds(args)
+            write_json(args.output, found)
+            out(json.dumps(found["kinds"], indent=1))
+        elif args.report:
             rows = read(args.output, KEY)
             if not any(row["kind"] == args.against for row in rows):
                 raise ConfigError(f"{args.output} has no rows of {args.against} yet")

@@ -239,7 +239,7 @@ IMAGES = {
     "pickle.jpg": refused_image(pickled()),
     "pipe.jpg": refused_image(pipe, "not a regular file"),
     "device.jpg": refused_image(device, "not a regular file"),
-    "folder.jpg": refused_image(lambda path, ran: path.mkdir(), "not a regular file"),
+    "folder.jpg": refused_image(lambda path, ran: path.mkdir(), "a folder: give"),
     "loop.jpg": refused_image(lambda path, ran: path.symlink_to(path), "symbolic links"),
     "unreadable.jpg": refused_image(unreadable, "Input/output error"),
     "cmyk.jpg": handled_image(image_bytes("JPEG", PICTURE.convert("CMYK")), as_stored, (45, 54, 3)),

@@ -63,6 +63,8 @@ def read_rgb(path: str, upright: bool = False) -> Image.Image:
     except Exception as error:  # hostile files make decoders raise anything
         pass_on_memory(error, f"reading {path}")
         reason = f"{type(error).__name__}: {error}"
+        if os.path.isdir(path):
+            reason = "a folder: give the images in it"
         if isinstance(error, UnidentifiedImageError):  # its text is the name of a file object
             empty = os.path.getsize(path) == 0
             reason = "it is empty" if empty else "damaged, or no format that is read here"
