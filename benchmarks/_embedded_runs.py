@@ -56,6 +56,8 @@ METHODS = {
     "vpt_official": Method("VPT, official noise", "VPT", OFFICIAL),
     "vpt_scaled": Method("VPT, scaled", "VPT"),
     "map": Method("MAP", "VPT", ("TRAINER.VPT.POSTERIOR", "delta")),
+    "mixture": Method("mixture", "VPT", config="embedded_mixture"),
+    "mixture_words": Method("mixture, class words", "VPT", config="embedded_mixture_words"),
     "vpt_cocoop": Method("VPT_CoCoOp, scaled", "VPT_CoCoOp"),
 }
 SLOW = ("coop_200", "vpt_cocoop")  # two thirds of the time

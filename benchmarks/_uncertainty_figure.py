@@ -21,7 +21,8 @@ def draw(table: Table, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
-    colours = dict(zip(METHODS, plt.get_cmap("tab10").colors, strict=False))
+    ten = plt.get_cmap("tab10").colors
+    colours = dict(zip(METHODS, [*ten, "black"], strict=True))
     _arrows(left, table, colours, "H", "new/ece")
     left.set(
         xlabel="H, harmonic mean of accuracies in %", ylabel="ECE of new classes in %, 15 bins"

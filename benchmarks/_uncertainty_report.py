@@ -61,6 +61,7 @@ PLAIN_PAIRS: tuple[tuple[str, str], ...] = (
     ("coop_50", "zero_shot"), ("coop_25", "coop_50"), ("coop_200", "coop_50"),
     ("cocoop", "coop_50"), ("vpt_official", "coop_50"), ("map", "coop_50"),
     ("vpt_scaled", "coop_50"), ("vpt_scaled", "map"), ("vpt_cocoop", "cocoop"),
+    ("mixture", "map"), ("mixture_words", "mixture"),
 )  # fmt: skip
 PAIRS: tuple[tuple[Variant, Variant], ...] = (
     *(((one, "none"), (other, "none")) for one, other in PLAIN_PAIRS),
@@ -69,6 +70,8 @@ PAIRS: tuple[tuple[Variant, Variant], ...] = (
     (("vpt_scaled", "temperature"), ("map", "temperature")),
     (("vpt_scaled", "temperature"), ("coop_50", "temperature")),
     (("vpt_cocoop", "temperature"), ("cocoop", "temperature")),
+    (("mixture", "temperature"), ("map", "temperature")),
+    (("mixture_words", "temperature"), ("mixture", "temperature")),
 )
 
 

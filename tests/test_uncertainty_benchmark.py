@@ -67,6 +67,9 @@ def test_p_values_are_those_of_the_t_test_and_of_holm():
     assert rank_agreement([1, 2, 3], [30, 20, 10]) == -1
 
 
+SAMPLED = ("vpt", "mixture")
+
+
 def row(dataset, seed, method):
     """Made-up figures: the accuracy is 50 + seed for all methods but CoOp's, which have 3 more."""
     accuracy = 50.0 + seed + 3 * method.startswith("coop") + 0.1 * runs.SETS.index(dataset)
@@ -76,7 +79,7 @@ def row(dataset, seed, method):
             found[f"{part}/{calibrator}/accuracy"] = accuracy
             found[f"{part}/{calibrator}/ece"] = hash_free(dataset, seed, method)
             found[f"{part}/{calibrator}/nll"] = 1 + hash_free(method, dataset)
-        found[f"base/{calibrator}/n_samples"] = 2 if method.startswith("vpt") else 1
+        found[f"base/{calibrator}/n_samples"] = 2 if method.startswith(SAMPLED) else 1
         for name in ("entropy", "mutual_information"):
             found[f"ood/{calibrator}/ood_{name}_auroc"] = accuracy
     return found
@@ -95,7 +98,7 @@ def test_only_complete_seeds_count_and_differences_are_paired():
     assert table.mean(("map", "none"), "base/accuracy") == pytest.approx(51.5 + 0.35)
     assert table.mean(("map", "none"), "base/aurc") is None
     known = {m: table.mean((m, "none"), "ood/ood_mutual_information_auroc") for m in table.methods}
-    assert {m for m in known if known[m]} == {"vpt_official", "vpt_scaled", "vpt_cocoop"}
+    assert [m for m in known if known[m]] == [m for m in runs.METHODS if m.startswith(SAMPLED)]
     found = table.difference(("coop_50", "none"), ("map", "none"), "H")
     assert found.mean == pytest.approx(3) and found.n_sets_up == 8
     ece = table.difference(("coop_50", "none"), ("map", "none"), "base/ece")
@@ -143,7 +146,7 @@ def test_the_report_has_tables_means_and_a_figure(tmp_path, capsys):
     uncertainty.write(path, ROWS, {})
     assert uncertainty.main(["--report", "--output", str(path)]) == 0
     printed = capsys.readouterr().out
-    assert f"Seeds 1, 2; sets {', '.join(runs.SETS)}; 71 runs beside these are left" in printed
+    assert f"Seeds 1, 2; sets {', '.join(runs.SETS)}; 87 runs beside these are left" in printed
     start = "| CoOp, 50 epochs minus zero-shot |"
     line = next(x for x in printed.split("\n") if x.startswith(start))
     assert line.split(" | ")[1] == "**+3.0 ±0.0 (±0.0)**"
