@@ -7,6 +7,7 @@ import torch
 from classifiers import classifier
 from PIL import Image
 
+from varprompt.classifier.recipe import TEMPLATES
 from varprompt.common.console import run_tool
 from varprompt.interpret.figure import MOST, write_figure
 from varprompt.interpret.texts import ClassTexts
@@ -45,6 +46,16 @@ def test_text_and_json_say_the_same(model, tmp_path, capsys):
     assert all(c["after"]["class"] != c["class"] for c in found["nearest_wrong_class"])
     with Image.open(figure) as image:
         assert image.format == "PNG" and min(image.size) > 300
+
+
+def test_a_mixture_of_points_has_no_columns_of_noise(tmp_path, capsys):
+    classifier().save(tmp_path)
+    assert run_tool(TOOL, [str(tmp_path), "--top", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [line for line in lines if line.startswith("component")]
+    assert heads == [f'component {i}: "{text}"' for i, text in enumerate(TEMPLATES, 1)]
+    (line,) = {line for line in lines if line.startswith("token")}
+    assert line == "token  length  nearest words (distance, cosine)"
 
 
 def test_many_classes_are_drawn_by_their_nearest(tmp_path):

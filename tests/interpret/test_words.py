@@ -66,7 +66,7 @@ def test_every_component_of_a_mixture():
     templates = ["a photo of {}.", "{} in art"]
     model = model_of(posterior="mixture", residual="per_token", templates=templates)
     found = contexts_of(model, features(model))
-    assert [c.name for c in found] == ["component 1", "component 2"]
+    assert [c.name for c in found] == ['component 1: "a photo of {}."', 'component 2: "{} in art"']
     for context, words in zip(found, templates, strict=True):
         torch.testing.assert_close(context.vectors, embed_template(small_clip(), words).embeddings)
 

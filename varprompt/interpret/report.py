@@ -132,17 +132,17 @@ def to_text(found: Findings) -> str:
 
 def _context_lines(named: Named) -> list[str]:
     context = named.context
-    moves = bool(context.moved.any())
-    head = f"{'token':>5} {'length':>7} {'noise':>7} {'reach':>7}"
+    noisy, moves = bool(context.reach.any()), bool(context.moved.any())
+    head = f"{'token':>5} {'length':>7}{'   noise   reach' if noisy else ''}"
     lines = [printable(context.name)] if context.name else []
     lines.append(f"{head}{'  by image' if moves else ''}  nearest words (distance, cosine)")
     for m, words in enumerate(named.words):
         share = _share(context.reach[m].item(), named.gaps[m])
-        numbers = f"{context.vectors[m].norm():7.3g} {context.reach[m]:7.3g}"
+        reach = f"{'-':>7}" if share is None else f"{share:6.2f}x"
+        noise = f" {context.reach[m]:7.3g} {reach}" if noisy else ""
         image = f"  {context.moved[m]:8.3g}" if moves else ""
         listed = ", ".join(f"{printable(w.text)} ({w.distance:.3g}, {w.cosine:.2f})" for w in words)
-        reach = f"{'-':>7}" if share is None else f"{share:6.2f}x"
-        lines.append(f"{m + 1:5} {numbers} {reach}{image}  {listed}")
+        lines.append(f"{m + 1:5} {context.vectors[m].norm():7.3g}{noise}{image}  {listed}")
     return lines
 
 

@@ -71,8 +71,9 @@ def contexts_of(
     # a residual for all tokens moves each of them by as much
     reach = found.std.square().sum(-1).mean(1).sqrt().expand(-1, len(context))  # (G, M)
     moved = (vectors - centres[:, None]).square().sum(-1).mean(1).sqrt()
-    many = len(centres) > 1
-    names = [f"component {g + 1}" if many else "" for g in range(len(centres))]
+    names = [f"component {g}" for g in range(1, len(centres) + 1)] if len(centres) > 1 else [""]
+    if len(names) == len(model.config.templates):
+        names = [f'{n}: "{t}"' for n, t in zip(names, model.config.templates, strict=True)]
     lengths = found.lengths or (len(context),) * len(centres)  # what is behind is padding
     parts = zip(names, lengths, centres, reach, moved, strict=True)
     return [Context(name, c[:n], r[:n], m[:n]) for name, n, c, r, m in parts]
