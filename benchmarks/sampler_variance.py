@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks._report import environment, write_json  # noqa: E402
+from varprompt.common.console import out  # noqa: E402
+from varprompt.model import PromptedCLIP  # noqa: E402
 from varprompt.ops import SAMPLERS  # noqa: E402
 
 
@@ -38,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def trained(args: argparse.Namespace) -> tuple:
+def trained(args: argparse.Namespace) -> tuple[PromptedCLIP, torch.Tensor, torch.Tensor]:
     """A trained model, and the features and labels of the test images."""
     from varprompt.standin.which import ensure_dassl
 
@@ -67,7 +69,7 @@ def trained(args: argparse.Namespace) -> tuple:
     return trainer.model, features, labels.to(features.device)
 
 
-def spread(model: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor,
+def spread(model: PromptedCLIP, features: torch.Tensor, labels: torch.Tensor,
            n_samples: int, draws: int) -> dict[str, float]:  # fmt: skip
     """Mean and standard deviation over draws of the mean log-likelihood, in nats."""
     values = torch.tensor([
@@ -77,22 +79,30 @@ def spread(model: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor,
     return {"mean": values.mean().item(), "std": values.std().item()}
 
 
+def measure(
+    args: argparse.Namespace, model: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor
+) -> list[dict[str, Any]]:
+    """Spread by L and sampler."""
+    rows: list[dict[str, Any]] = []
+    for n_samples in args.samples:
+        for sampler in SAMPLERS:
+            model.prompt_learner.posterior.sampler = sampler
+            row = spread(model, features, labels, n_samples, args.draws)
+            rows.append({"L": n_samples, "sampler": sampler, **row})
+            base = next(r for r in rows if r["L"] == n_samples)["std"]
+            out(
+                f"L {n_samples:3d}  {sampler:10s}  log-likelihood {row['mean']:.4f}  standard "
+                f"deviation {row['std']:.5f}  ({row['std'] / base:.2f} of gaussian)"
+            )
+    return rows
+
+
 def main() -> None:
     """Measure and print; write the JSON if asked to."""
     args = parser().parse_args()
     Path(args.data).mkdir(parents=True, exist_ok=True)
     model, features, labels = trained(args)
-    rows = []
-    for n_samples in args.samples:
-        for sampler in SAMPLERS:
-            model.config = replace(model.config, sampler=sampler)
-            row = spread(model, features, labels, n_samples, args.draws)
-            rows.append({"L": n_samples, "sampler": sampler, **row})
-            base = next(r for r in rows if r["L"] == n_samples)["std"]
-            print(
-                f"L {n_samples:3d}  {sampler:10s}  log-likelihood {row['mean']:.4f}  standard "
-                f"deviation {row['std']:.5f}  ({row['std'] / base:.2f} of gaussian)"
-            )
+    rows = measure(args, model, features, labels)
     if args.output:
         settings = {k: v for k, v in vars(args).items() if k not in ("output", "data")}
         environ = environment(features.device)
