@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import classifier_default as benchmark
 from benchmarks._mixture_tasks import draw, towers
@@ -15,7 +16,7 @@ def task(tmp_path_factory):
     return draw("Chalk", 901, 16, towers(), tmp_path_factory.mktemp("features"))
 
 
-@pytest.mark.parametrize("name", ["gaussian", "unlike templates", "default"])
+@pytest.mark.parametrize("name", ["gaussian", "captions", "default"])
 def test_it_learns_what_the_classifier_learns(task, name, monkeypatch):
     """Features stand for images: then both have the same probabilities and temperature."""
     kind = benchmark.kinds()[name]
@@ -32,6 +33,12 @@ def test_it_learns_what_the_classifier_learns(task, name, monkeypatch):
     assert fitted.temperature_ == pytest.approx(expected.temperature, rel=1e-4) != 1
     got, want = (own.predict(task.val.features).prob for own in (fitted.learned_, expected))
     np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+def test_the_default_is_that_of_the_configuration():
+    file = benchmark.ROOT / "configs/trainers/VPT/vit_b16_c4_ep50_mixture_words.yaml"
+    node = yaml.safe_load(file.read_text())["TRAINER"]["VPT"]
+    assert list(recipe.TEMPLATES) == node["TEMPLATES"] and recipe.CLASS_WORDS == node["CLASS_WORDS"]
 
 
 def test_the_table_counts_tasks_above_another_kind():

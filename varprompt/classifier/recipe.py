@@ -1,8 +1,8 @@
 """How a classifier is learned: around which words, in units of the tower's own token embeddings.
 
-By default these are six templates of one shape, which are encoded together, and a class's prompts
-begin a fifth of the way to its own words: on the embedded tiny CLIP that was better than one
-Gaussian around "a photo of a" (`benchmarks/classifier_default.py`).
+By default these are six templates, and a class's prompts begin a fifth of the way to its own words,
+as in configs/trainers/VPT/vit_b16_c4_ep50_mixture_words.yaml: on the embedded tiny CLIP that was
+better than one Gaussian around "a photo of a" (`benchmarks/classifier_default.py`).
 
 What a residual may be is a matter of scale: noise that is large for one CLIP is nothing for
 another. So the standard deviations of noise and prior, and the step of the optimizer, are given in
@@ -34,8 +34,8 @@ from ..objective import objective
 from ..run.schedule import build_lr_scheduler
 
 TEMPLATES = (
-    "a photo of a {}.", "a picture of the {}.", "an image of a {}.", "a sketch of a {}.",
-    "a painting of the {}.", "a cartoon of the {}.",
+    "a photo of a {}.", "itap of a {}.", "a bad photo of the {}.", "a {} in a video game.",
+    "art of the {}.", "a photo of the small {}.",
 )  # fmt: skip
 CLASS_WORDS = 0.2
 CONTEXT = "a photo of a"  # of one prompt
