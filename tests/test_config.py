@@ -54,6 +54,8 @@ BAD = {
     "a mixture of one": (MIXTURE | {"templates": TWO[:1]}, "got ['a photo of a {}.'] (templates)"),
     "templates in the old form": (MIXTURE | {"ctx_init": "a photo of a|art of"}, "ctx_init 'a "
                                   "photo of a|art of' has templates separated by |: give "),
+    "a place for the name among words": ({"ctx_init": "a photo of a {}."}, "ctx_init 'a photo of a "
+                                         "{}.' has a {}, but the class name stands behind"),
     "no list of templates": (MIXTURE | {"templates": "a {}."}, "templates is 'a {}.'; give a list"),
     "a template without a place": (MIXTURE | {"templates": (*TWO, "a photo of")}, "templates has "
                                    "'a photo of'; a template has one {}"),

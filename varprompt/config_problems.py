@@ -43,6 +43,12 @@ def context_problems(values: Mapping[str, Any], names: Mapping[str, str]) -> lis
             f"{names['ctx_init']} {words!r} has templates separated by |: give them, with {{}} for "
             f"the class name, as {names['templates']}, such as ['a photo of a {{}}.', 'my {{}}.']"
         )
+    elif "{}" in words:
+        problems.append(
+            f"{names['ctx_init']} {words!r} has a {{}}, but the class name stands behind these "
+            f"words by itself: leave it out, or give two or more texts with {{}} each as "
+            f"{names['templates']}"
+        )
     elif n_ctx is not None and n_ctx < count and not values["keep_words"]:
         # more: words of several tokens, if any are
         problems.append(

@@ -69,13 +69,41 @@ def test_what_is_learned_around_which_words(given, learned):
         ({"context": "my", "posterior": "mixture"}, "context is 'my', but .* give templates"),
         ({"templates": TEMPLATES, "posterior": "delta"}, "only posterior 'mixture' takes: give"),
         ({"templates": []}, "two or more"),
-        ({"context": 5}, "give words"),
+        ({"templates": "a {}."}, "templates is 'a {}.'; give a list"),
+        ({"templates": set(TEMPLATES)}, "templates is {.*; give a list"),
+        ({"templates": (text for text in TEMPLATES)}, "templates is <gen.*; give a list"),
+        ({"templates": ["a {}.", None, "my"]}, "has None; a template has one(.|\n)*has 'my'"),
+        ({"templates": np.array([["a {}.", "my {}."]])}, "a template has one"),
+        ({"templates": 5}, "templates is 5; give a list"),
+        ({"context": 5}, "context is 5; give words"),
+        ({"context": "my {}."}, "^context 'my {}.' has a {}, .* behind these words by itself"),
+        ({"context": "my|a"}, "^context 'my.a' has templates separated"),
+        ({"context": "", "class_words": 0.2}, "give context$"),
         ({"class_words": 2}, "class_words is 2"),
+        ({"posterior": ""}, "^posterior is ''; choose from gaussian, fixed, delta, .*mixture$"),
+        ({"posterior": "meta_net"}, "^posterior is 'meta_net'; choose from [^\n]*$"),
+        ({"posterior": "gauss"}, "did you mean 'gaussian'"),
     ],
 )
 def test_words_of_one_prompt_or_of_several(given, said):
     with pytest.raises(ConfigError, match=said):
         new(**given).fit(*pictures(9))
+
+
+def test_templates_may_be_an_array(tmp_path):
+    given = ["my {}.", "a {}."]
+    one, other = (
+        new(epochs=1, templates=own).fit(*pictures(9)) for own in (given, np.array(given))
+    )
+    other.save(tmp_path)
+    loaded = PromptClassifier.load(tmp_path, device="cpu")
+    for clf in (other, loaded, loaded.fit(*pictures(9))):
+        np.testing.assert_array_equal(*(c.predict_proba(pictures(3)[0]) for c in (one, clf)))
+
+
+def test_prompts_are_a_file_or_a_mapping():
+    with pytest.raises(DataError, match=r"prompts are \['a photo of {}'\]; give a file, or a map"):
+        new(prompts=["a photo of {}"]).fit(*pictures(9))
 
 
 @pytest.mark.parametrize("posterior", [None, "gaussian"])
@@ -293,6 +321,19 @@ def test_more_workers_than_processors_are_no_more_than_these():
     """torch would warn of it in two lines of its own."""
     learned, (images, _) = fitted().learned_, pictures(3)
     assert torch.equal(learned.encode(images, n_workers=999), learned.encode(images))
+
+
+@pytest.mark.parametrize("n_workers", [-1, "2", 1.5])
+def test_what_is_no_number_of_workers(n_workers):
+    clf = new().adopt(lambda clip: fitted().learned_).set_params(n_workers=n_workers)
+    with pytest.raises(ConfigError, match=f"n_workers is {n_workers!r}; "):
+        clf.predict(pictures(3)[0])
+
+
+def test_a_parameter_that_there_is_not_is_no_damage(tmp_path):
+    fitted().save(tmp_path)
+    with pytest.raises(ConfigError, match="a parameter is 'contxt'; .*did you mean 'context'"):
+        PromptClassifier.load(tmp_path, contxt="my")
 
 
 def test_scikit_learns_habits():

@@ -33,7 +33,10 @@ class Deadly(torch.utils.data.Dataset):
         return torch.tensor(index)
 
 
-DEATHS = {signal.SIGKILL: "the memory seems full; lower BATCH_SIZE", signal.SIGBUS: "/dev/shm"}
+DEATHS = {
+    signal.SIGKILL: "the memory seems full; lower BATCH_SIZE or DATALOADER.NUM_WORKERS (--workers",
+    signal.SIGBUS: "/dev/shm",
+}
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
@@ -113,7 +116,7 @@ class Lacking(torch.utils.data.Dataset):
 @pytest.mark.parametrize(
     "error, kind, message",
     [
-        (RuntimeError(SHARED), VarPromptError, r"\(unable .* device \(28\)\): set .*NUM_WORKERS 0"),
+        (RuntimeError(SHARED), VarPromptError, r"\(unable .* device \(28\)\): set .*n_workers\) 0"),
         (RuntimeError("unable to write to file </torch_5>"), VarPromptError, "shm-size"),
         (OSError(24, "Too many open files"), VarPromptError, "ulimit -n"),
         (RuntimeError("received 0 items of ancdata"), VarPromptError, "ulimit -n"),
@@ -154,7 +157,8 @@ def test_workers_that_cannot_be_started(monkeypatch):
 
     monkeypatch.setattr("multiprocessing.context.BaseContext.Queue", full)
     with pytest.raises(
-        VarPromptError, match="2 data loader workers cannot be started .*NUM_WORKERS 0"
+        VarPromptError,
+        match=r"2 data loader workers cannot be started .*n_workers\) 0",
     ):
         list(PlainLoader(Lacking(None), num_workers=2))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..common.checks import check_choice, check_range
-from ..errors import CheckpointError, brief
+from ..errors import CheckpointError, ConfigError, brief
 from ..images.inputs import INTERPOLATIONS
 
 HELD_OUT = ("held_out.confidence", "held_out.correct")
@@ -42,6 +42,19 @@ def check_saved(
     _check_held_out(tensors, problems)
     if problems:
         raise CheckpointError(f"{source} is damaged: {'; '.join(problems)}")
+
+
+def check_known(parameters: Iterable[str], known: Sequence[str]) -> None:
+    """See to it that a caller's parameters are those of a classifier.
+
+    Raises:
+        ConfigError: others; names the nearest of `known`.
+    """
+    problems: list[str] = []
+    for name in parameters:
+        check_choice(name, known, "a parameter", problems)
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_parameters(parameters: Mapping[str, Any], source: str) -> None:

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, DataError
 from ..towers.device import device_of
 from ..towers.load import load_clip
 from . import recipe
-from .checked import check_parameters
+from .checked import check_known, check_parameters
 from .fitting import fitted, starting
 from .given import given_to_fit, names_of
 from .learned import Learned
@@ -46,14 +46,14 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
         prompts: synonyms and templates, see `varprompt.prompt_texts`: a file or a mapping.
         templates: of posterior "mixture": two or more texts with a {} each; None = those of
             `varprompt.classifier.recipe`.
-        posterior: a name in `varprompt.POSTERIORS`; "delta" = no noise; None = "gaussian" with
-            `context`, else "mixture".
+        posterior: a name in `varprompt.POSTERIORS` of one that does not depend on the image;
+            "delta" = no noise; None = "gaussian" with `context`, else "mixture".
         component: of posterior "mixture": "delta", "fixed" or "gaussian".
         class_words: how far prompts begin on the way to the words of their class, 0 to 1, see
             `PromptConfig`; None = 0.2 of posterior "mixture", 0 of others.
         merge: whether the samples' texts are averaged to one classifier, see `PromptConfig`.
-        n_samples: L in training, of posteriors with noise.
-        n_samples_test: L when classifying.
+        n_samples: L in training, of posteriors with noise; of points there is one a template.
+        n_samples_test: L when classifying, alike.
         learning_rate: in units of the tower's tokens, see `varprompt.classifier.recipe`.
         epochs: passes over the images; None = 50, fewer for many images.
         batch_size: images of a training step.
@@ -215,11 +215,13 @@ class PromptClassifier(Shared, ClassifierMixin, BaseEstimator):
             folder: where it was saved.
             device: where to compute.
             parameters: others than it was saved with, such as backbone_path where the weight file
-                lies elsewhere.
+                lies elsewhere; those of prompts and of learning hold from the next `fit` on.
 
         Raises:
+            ConfigError: parameters that there are not.
             CheckpointError: it is missing, damaged, or was learned in front of another CLIP.
         """
+        check_known(parameters, cls._get_param_names())
         tensors, described = read_classifier(folder)
         try:
             given = {**described["parameters"], "device": device, **parameters}

@@ -36,13 +36,12 @@ def starting(
         DataError: synonyms or templates of another form, or of other classes.
     """
     texts, templates = texts_for(given["prompts"], names), given["templates"] or ()
-    templates = templates if isinstance(templates, str) else tuple(templates)  # a text is refused
     around = [text.replace("{}", "") for text in templates] or [given["context"]]
     rms = token_rms(clip_model, [f"{words} {name}" for words in around for name in names])
     fields = ("precision", "component", "class_words", "merge", "posterior", "n_samples",
               "n_samples_test")  # fmt: skip
     config = recipe.prompt_config(
-        rms, device_of(given["device"]), ctx_init=given["context"], templates=templates,
+        rms, device_of(given["device"]), ctx_init=given["context"], templates=tuple(templates),
         test_seed=int(given["seed"]), **{name: given[name] for name in fields},
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):

@@ -234,6 +234,8 @@ def texts_for(prompts: str | Mapping[str, Any] | None, names: Sequence[str]) -> 
     """
     if prompts is None:
         return None
+    if not isinstance(prompts, Mapping | str | os.PathLike):
+        raise DataError(f"prompts are {brief(prompts)}; give a file, or a mapping as it would hold")
     mapping = isinstance(prompts, Mapping)
     texts = parse_prompts(prompts) if mapping else read_prompts(str(prompts))
     texts.check_names(names)

@@ -18,7 +18,7 @@ from ..errors import CheckpointError, VarPromptError
 from ..images.encode import encode_images
 from ..images.faults import naming_faults
 from ..images.inputs import GivenImages, check_images, pixels_transform
-from ..images.workers import n_cpus
+from ..images.workers import n_readers
 from ..learner_state import load_learner
 from ..model import Predictor, PromptedCLIP
 from ..objective import average_samples
@@ -129,13 +129,14 @@ class Learned:
         """Features `(N, E)` on the CPU of images in any form.
 
         Raises:
+            ConfigError: that is no number of processes.
             DataError: images cannot be read; names them.
         """
         given = check_images(images)
         if not len(given):
             return torch.zeros(0, self.clip.text_projection.shape[1])
         loader: DataLoader = DataLoader(
-            GivenImages(given, self.transform), num_workers=min(n_workers, n_cpus()),
+            GivenImages(given, self.transform), num_workers=n_readers(n_workers),
             pin_memory=self.device.type == "cuda",
         )  # fmt: skip
         every = range(len(given))

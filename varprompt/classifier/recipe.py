@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..common.checks import check_choice, check_range
+from ..common.checks import check_choice, check_range, check_template
 from ..config import PromptConfig
 from ..errors import ConfigError, VarPromptError, brief
 from ..images.loaders import EpochBatches, derive_seed
 from ..model import PromptedCLIP
 from ..objective import objective
+from ..posteriors import POSTERIORS
 from ..run.schedule import build_lr_scheduler
 
 TEMPLATES = (
@@ -84,6 +86,8 @@ def resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: everything that is wrong, besides what `PromptConfig` checks.
     """
     given = dict(parameters)
+    if isinstance(given["templates"], np.ndarray):
+        given["templates"] = given["templates"].tolist()
     problems = _problems(given)
     context, templates, posterior = (given[k] for k in ("context", "templates", "posterior"))
     if posterior is None:
@@ -122,6 +126,21 @@ def _problems(parameters: Mapping[str, Any]) -> list[str]:
         if not isinstance(parameters[name], str | os.PathLike):
             problems.append(f"{name} is {brief(parameters[name])}; give a text")
     check_choice(parameters["balanced"], (False, True), "balanced", problems)
+    if parameters["posterior"] is not None:
+        for_all = [name for name, of in POSTERIORS.items() if False in of.conditional_options]
+        check_choice(parameters["posterior"], for_all, "posterior", problems)
+    return problems + _template_problems(parameters["templates"])
+
+
+def _template_problems(templates: Any) -> list[str]:
+    """A set has no order, and a generator has nothing left for the next fit."""
+    if templates is None:
+        return []
+    if not isinstance(templates, list | tuple):
+        return [f"templates is {brief(templates)}; give a list of texts with a {{}} each"]
+    problems: list[str] = []
+    for text in templates:
+        check_template(text, "templates", problems)
     return problems
 
 
@@ -139,7 +158,10 @@ def prompt_config(rms: float, device: str, **fields: Any) -> PromptConfig:
         "kl_reduction": "elbo", "logvar_init": 2 * math.log(NOISE * rms), "prior_std": PRIOR * rms,
         "mem_budget": _MEM_BUDGET.get(device, _MEM_BUDGET_ELSEWHERE),
     }  # fmt: skip
-    return PromptConfig(**(scaled | fields))
+    values = scaled | fields
+    if problems := PromptConfig.problems(values, {"ctx_init": "context"}):
+        raise ConfigError(problems)
+    return PromptConfig(**values)
 
 
 def steps(

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError, pass_on_memory
 from .read import read_rgb
-from .workers import PlainLoader, n_cpus
+from .workers import PlainLoader, n_readers
 
 _QUALITY = 80  # of the JPEG that a thumbnail is
 
@@ -54,12 +54,13 @@ def stream_images(
         thumbnail: longest side in pixels of the thumbnails; 0 = none.
 
     Raises:
+        ConfigError: that is no number of processes.
         VarPromptError: a worker has ended before its time.
         MemoryError: there was not enough memory for an image.
     """
     yield from PlainLoader(
         _Named(transform, thumbnail), batch_sampler=_groups(paths, batch_size), collate_fn=_collate,
-        num_workers=min(n_workers, n_cpus()),
+        num_workers=n_readers(n_workers),
         generator=torch.Generator(),  # leaves the global one as it is
     )  # fmt: skip
 

@@ -16,11 +16,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from ..errors import DataError, VarPromptError
+from ..common.checks import check_range
+from ..errors import ConfigError, DataError, VarPromptError
 
 _GRACE = 60  # seconds that a terminated worker goes on
+_ELSEWHERE = "(--workers, n_workers)"  # what DATALOADER.NUM_WORKERS of train.py is called there
 _NO_WORKERS = (
-    "set DATALOADER.NUM_WORKERS 0 or lower, or make /dev/shm larger (docker run --shm-size 1g)"
+    f"set DATALOADER.NUM_WORKERS {_ELSEWHERE} 0 or lower, or make /dev/shm larger (docker run "
+    "--shm-size 1g)"
 )
 _FUNERAL = 1.0  # seconds that the system may take to say how a worker has ended
 
@@ -30,6 +33,19 @@ def n_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def n_readers(n_workers: int) -> int:
+    """Of processes that are asked for to read images as many as there are CPUs.
+
+    Raises:
+        ConfigError: that is no number of processes.
+    """
+    problems: list[str] = []
+    check_range(n_workers, 0, 1000, "n_workers", problems, whole=True)
+    if problems:
+        raise ConfigError(problems)
+    return min(n_workers, n_cpus())
 
 
 def set_up_worker(worker: int) -> None:
@@ -151,7 +167,7 @@ def _lack(error: Exception) -> str:
     if "ancdata" in text or "Too many open files" in text:
         return (
             "too many files are open for data loader workers: raise the limit (ulimit -n 65536), "
-            "or set DATALOADER.NUM_WORKERS 0"
+            f"or set DATALOADER.NUM_WORKERS {_ELSEWHERE} 0"
         )
     return ""
 
@@ -167,7 +183,7 @@ def _death_among(workers: Sequence[Any]) -> str:
         return ""
     number, worker = ended[0]
     name = f"DataLoader worker {number} (process {worker.pid})"
-    again = "Give the same command again; a training goes on from its last state"
+    again = "Do the same again; a run of train.py goes on from its last state"
     if worker.exitcode > 0:
         return f"{name} ended with code {worker.exitcode}; its error is above. {again}"
     try:
@@ -175,9 +191,10 @@ def _death_among(workers: Sequence[Any]) -> str:
     except ValueError:
         cause = f"signal {-worker.exitcode}"
     reasons = {
-        "SIGKILL": "the memory seems full; lower BATCH_SIZE or DATALOADER.NUM_WORKERS",
+        "SIGKILL": "the memory seems full; lower BATCH_SIZE or DATALOADER.NUM_WORKERS "
+        f"{_ELSEWHERE}",
         "SIGBUS": f"the shared memory /dev/shm seems full; {_NO_WORKERS}",
-        "SIGSEGV": "a library that decodes images has crashed; NUM_WORKERS 0 shows where",
+        "SIGSEGV": "a library that decodes images has crashed; without workers you see where",
     }
     return f"{name} was killed by {cause}: {reasons.get(cause, 'somebody ended it')}. {again}"
 
