@@ -27,6 +27,7 @@ from varprompt.errors import ConfigError, DataError
 from varprompt.model import PromptedCLIP, zero_shot
 from varprompt.objective import KL_REDUCTIONS, OBJECTIVES
 from varprompt.posteriors import POSTERIORS, Posterior
+from varprompt.prompt_texts import PromptTexts
 from varprompt.towers.frozen import FrozenCLIP
 from varprompt.towers.load import load_clip
 from varprompt.towers.tokens import POSITIONS
@@ -302,11 +303,23 @@ def test_words_of_several_tokens_make_the_prompt_of_the_whole_text():
         (PromptConfig(n_ctx=16), NAMES, "N_CTX is 16 but CTX_INIT 'a photo of a' has 4 tokens"),
         (PromptConfig(ctx_init="", n_ctx=75), NAMES, r"5 prompt\(s\) do not fit the 77 tokens"),
         (PromptConfig(), ["dog", "word " * 80], r"1 prompt\(s\) do not fit .*'word word"),
+        (PromptConfig(class_words=0.2), ["dog", "word " * 80], "longest has 87, 4 of them context"),
+        (PromptConfig(ctx_init="my " * 80), NAMES, "80 of them context.*the words around them"),
     ],
 )
 def test_prompts_that_do_not_fit(config, names, message):
     with pytest.raises(ConfigError, match=message):
         PromptedCLIP(small_clip(), names, config)
+
+
+@pytest.mark.parametrize("names", [["caf\u00e9", "dog", "cafe\u0301"], ["a & b", "a &amp; b"]])
+def test_names_that_the_tokenizer_makes_one_of(names):
+    with pytest.raises(ConfigError, match="are the same tokens"):
+        PromptedCLIP(small_clip(), names, PromptConfig())
+    PromptedCLIP(small_clip(), names, PromptConfig(), same_names=True)
+    with pytest.raises(ConfigError, match="are the same tokens"):
+        texts = PromptTexts(classes={"dog": ("hound", "cat"), "pet": ("cat", "hound")})
+        PromptedCLIP(small_clip(), ["dog", "pet"], PromptConfig(), texts=texts)
 
 
 @pytest.mark.parametrize(

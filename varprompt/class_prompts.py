@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from .class_words import mean_templates, mean_words
 from .config import PromptConfig
 from .deep import Prompts
-from .errors import ConfigError
+from .errors import ConfigError, brief
 from .prompt_texts import mean_of_texts
 from .start import embedded_templates
 from .towers.shapes import Shape, encode_by_shape
-from .towers.tokens import class_tokens
+from .towers.tokens import class_tokens, encode
 
 
 class ClassPrompts(nn.Module):
@@ -100,3 +100,28 @@ class ClassPrompts(nn.Module):
         if max(self.n_texts) > 1:
             text = mean_of_texts(text, self.n_texts)
         return text.unflatten(0, contexts.shape[:2])
+
+
+def check_told_apart(clip_model: Any, lists: Sequence[Sequence[str]]) -> None:
+    """See to it that no two classes have the same prompts, whatever their names look like.
+
+    A tokenizer makes one of an accented letter and a letter with its accent, and of all signs that
+    its vocabulary lacks.
+
+    Args:
+        clip_model: whose tokenizer it is.
+        lists: what each class is called, one text or several.
+
+    Raises:
+        ConfigError: two have.
+    """
+    alike: dict[Any, list[str]] = {}
+    for own in lists:
+        tokens = (tuple(encode(text.replace("_", " "), clip_model)) for text in own)
+        alike.setdefault(frozenset(tokens), []).append(own[0])
+    same = [texts for texts in alike.values() if len(texts) > 1]
+    if same:
+        raise ConfigError(
+            f"to this CLIP these names of several classes are the same tokens, {brief(same)}: "
+            "equal prompts cannot be told apart; rename them"
+        )

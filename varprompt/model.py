@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .class_prior import class_prior
-from .class_prompts import ClassPrompts
+from .class_prompts import ClassPrompts, check_told_apart
 from .common.checks import check_range
 from .config import FRESH_NOISE, PromptConfig, check_kinds
 from .config_problems import check_names
@@ -58,6 +58,8 @@ class PromptedCLIP(nn.Module):
         check_names(classnames, same_names)
         learner = build_learner(clip_model, cfg, len(classnames))
         lists = [texts.of(name) if texts else [name] for name in classnames]
+        if not same_names:
+            check_told_apart(clip_model, lists)
         self.classes = ClassPrompts(clip_model, lists, cfg, learner.n_tokens)
         self.towers = FrozenCLIP(clip_model, cfg.precision, cfg.mem_budget)
         self.prompt_learner = learner

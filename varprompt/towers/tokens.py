@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 from .forms import TextForm, embed_words, encode, encode_behind, text_form
 from .tiles import columns, fill_tiles
 
@@ -191,16 +191,16 @@ def _pack(clip_model: Any, names: list[str], rows: list[list[int]], n_lead: int)
     n_shared = len(form.start) + n_lead
     too_long = [n for n, row in zip(names, rows, strict=True) if n_shared + len(row) > limit]
     if too_long:
+        longest = max(rows, key=len)
+        n_context = n_lead + sum(token < 0 for token in longest)
         raise ConfigError(
-            f"{len(too_long)} prompt(s) do not fit the {limit} tokens of this CLIP with "
-            f"{n_lead} shared context tokens, e.g. {too_long[:10]}: shorten the class names or "
-            "N_CTX / CTX_INIT"
+            f"{len(too_long)} prompt(s) do not fit the {limit} tokens of this CLIP (the longest "
+            f"has {n_shared + len(longest)}, {n_context} of them context), e.g. {brief(too_long)}: "
+            "shorten the class names, or the words around them (N_CTX, CTX_INIT, templates)"
         )
     if not form.whole:
-        read = [len(row) - 1 for row in rows]
-        return _lay_out(
-            clip_model, rows, read, fill_tiles([len(r) for r in rows]), n_lead, n_shared
-        )
+        read, tiles = [len(row) - 1 for row in rows], fill_tiles([len(row) for row in rows])
+        return _lay_out(clip_model, rows, read, tiles, n_lead, n_shared)
     padded = [_padded(form, [*form.start, *row], limit) for row in rows]
     tiles = limit, [[c] for c in range(len(rows))]
     return _lay_out(clip_model, [row for row, _ in padded], [at for _, at in padded], tiles, 0, 0)
