@@ -62,11 +62,11 @@ def test_many_classes_are_drawn_by_their_nearest(tmp_path):
     n = MOST + 5
     near = torch.full((n, n), 0.1).fill_diagonal_(1)
     near[:2, :2] = 0.9
-    texts = ClassTexts(near, near, "a photo of a {}.")
+    texts = ClassTexts(near, near, ["a photo of a {}."])
     names = [f"$name_{i}$ 日" for i in range(n)]
     assert write_figure(texts, names, "model", tmp_path / "a.png") == MOST
     assert (tmp_path / "a.png").stat().st_size > 1000
-    assert write_figure(ClassTexts(*[torch.ones(1, 1)] * 2, "{}"), ["x"], "m", tmp_path / "b.png")
+    assert write_figure(ClassTexts(*[torch.ones(1, 1)] * 2, ["{}"]), ["x"], "m", tmp_path / "b.png")
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,20 @@ def test_what_the_image_moves():
     assert not context.reach.any() and context.moved.all()
 
 
+def test_texts_before_are_of_all_templates():
+    templates = ["a photo of {}.", "{} in art"]
+    model = model_of(posterior="mixture", residual="per_token", templates=templates)
+    x, found = features(model), class_texts(model, features(model), NAMES)
+    before = zero_shot(model.towers, NAMES, templates).text(x)[0, 0]
+    torch.testing.assert_close(found.before, before @ before.T)
+    assert found.templates == templates
+
+
 def test_texts_before_and_after():
     model = model_of(posterior="gaussian", ctx_init="an {odd} text".replace("{odd}", "odd"))
     x = features(model)
     found = class_texts(model, x, NAMES)
-    assert found.template == "an odd text {}."
+    assert found.templates == ["an odd text {}."]
     before = zero_shot(model.towers, NAMES, ["an odd text {}."]).text(x)[0, 0]
     torch.testing.assert_close(found.before, before @ before.T)
     mean = torch.nn.functional.normalize(model.predictor().text(x).mean((0, 1)), dim=-1)

@@ -40,7 +40,8 @@ def write_figure(
     side = 2.2 + 0.24 * len(shown)
     figure = Figure(figsize=(2 * side + 2.4, side + 1.6), layout="constrained")
     axes: Any = figure.subplots(1, 2)
-    heads = (f'before: "{texts.template.format("class")}"', "after: mean of the samples")
+    first, more = texts.templates[0].format("class"), len(texts.templates) - 1
+    heads = f'before: "{first}"' + f" and {more} more" * bool(more), "after: mean of the samples"
     for ax, cosines, head in zip(axes, maps, heads, strict=True):
         image = _draw(ax, cosines, names, limits)
         nearest = float(np.mean([n.cosine for n in neighbours(cosines)] or [0.0]))

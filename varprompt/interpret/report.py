@@ -73,7 +73,7 @@ def to_json(found: Findings) -> str:
         "distance_between_words": found.usual,
         "class_words": found.class_words,
         "contexts": [_context(named) for named in found.contexts],
-        "template_before": found.texts.template,
+        "templates_before": found.texts.templates,
         "nearest_wrong_class": [
             {
                 "class": found.classnames[i],

@@ -22,12 +22,12 @@ class ClassTexts:
     Attributes:
         before: of hand-written prompts.
         after: of the mean of the learned samples' texts.
-        template: what the prompts before were, with {} for the name.
+        templates: what the prompts before were, with {} for the name.
     """
 
     before: Tensor
     after: Tensor
-    template: str
+    templates: list[str]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def class_texts(
     classnames: Sequence[str],
     texts: PromptTexts | None = None,
 ) -> ClassTexts:
-    """Compare the texts of `model` with those of the words that its context has started from.
+    """Compare the texts of `model` with those of the words that its contexts have started from.
 
     Args:
         model: what was learned.
@@ -53,11 +53,11 @@ def class_texts(
         classnames: of the model.
         texts: its synonyms and templates, if it has some.
     """
-    template = model.config.first_template or _TEMPLATE
-    plain = zero_shot(model.towers, classnames, [template], texts)
+    templates = list(model.config.templates) or [model.config.first_template or _TEMPLATE]
+    plain = zero_shot(model.towers, classnames, templates, texts)
     before = plain.text(features)[0, 0]  # (C, E)
     after = F.normalize(model.predictor(seed=0).text(features).mean((0, 1)), dim=-1)
-    return ClassTexts(before @ before.T, after @ after.T, template)
+    return ClassTexts(before @ before.T, after @ after.T, templates)
 
 
 def neighbours(cosines: Tensor) -> list[Neighbour]:
