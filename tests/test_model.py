@@ -527,14 +527,19 @@ def test_parts_that_are_none(clip_model, config, told):
         PromptedCLIP(clip_model, ["dog"], config)
 
 
-def test_similarity_is_the_mean_cosine_between_classes():
-    model = prompted(BASE)
-    features = model.towers.encode_image(images(1))
-    eps = model.prompt_learner.draw_noise(3, torch.Generator().manual_seed(7))
-    prompts = model._prompts(features, 3, eps)
-    text = model.classes.encode(model.towers.encode_text, prompts)[0, 0]
-    cosines = (text @ text.T)[~torch.eye(len(text), dtype=torch.bool)]
-    assert model.predictor().similarity(features) == pytest.approx(cosines.mean().item(), abs=1e-5)
+MIXED = {"posterior": "mixture", "residual": "per_token", "templates": ("my {}.", "a {} in art.")}
+
+
+@pytest.mark.parametrize("options", [{}, MIXED, MIXED | {"merge": True}])
+def test_similarity_is_the_mean_cosine_between_classes(options):
+    """Of the sample where it is largest: the components of a mixture may fare differently."""
+    model = prompted(dataclasses.replace(BASE, **options))
+    features, predictor = model.towers.encode_image(images(1)), model.predictor()
+    text = torch.nn.functional.normalize(predictor.text(features)[:, 0], dim=-1)
+    assert len(text) > 1 or options.get("merge")
+    cosines = (text @ text.mT)[:, ~torch.eye(text.shape[1], dtype=torch.bool)].mean(1)
+    assert options != MIXED or cosines.argmax() != 0
+    assert predictor.similarity(features) == pytest.approx(cosines.max().item(), abs=1e-5)
     single = PromptedCLIP(small_clip(), ["dog"], BASE).predictor()
     assert single.similarity(features) == pytest.approx(0, abs=1e-5)
 

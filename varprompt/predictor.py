@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .common.checks import check_template
@@ -61,10 +62,15 @@ class Predictor:
 
     @torch.no_grad()
     def similarity(self, features: Tensor) -> float:
-        """Mean cosine between the texts of different classes, for the first sample and image."""
-        text = self._text(features[:1])[0, 0]  # (C, E)
-        n_classes = len(text)
-        total = text.sum(0).square().sum().item()
+        """Mean cosine between the texts of different classes, for the first image.
+
+        Of several samples the largest one: a component of a mixture may collapse alone.
+        """
+        text = self._text(features[:1])[:, 0]  # (L, C, E)
+        n_classes = text.shape[1]
+        # one by one, as a copy of all would be large; merged ones are not of unit norm
+        sums = torch.stack([F.normalize(each, dim=-1).sum(0) for each in text])  # (L, E)
+        total = sums.square().sum(-1).max().item()
         return (total - n_classes) / max(1, n_classes * (n_classes - 1))
 
 

@@ -55,8 +55,8 @@ def collapse(similarity: float, remedy: str) -> str:
     if similarity <= COLLAPSED:
         return ""
     return (
-        f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}): training "
-        f"has collapsed; {remedy}"
+        f"the texts of all classes are nearly the same (mean cosine {similarity:.4f}, in the worst "
+        f"sample): training has collapsed; {remedy}"
     )
 
 
