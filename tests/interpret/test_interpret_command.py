@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from classifiers import classifier
@@ -56,6 +57,15 @@ def test_a_mixture_of_points_has_no_columns_of_noise(tmp_path, capsys):
     assert heads == [f'component {i}: "{text}"' for i, text in enumerate(TEMPLATES, 1)]
     (line,) = {line for line in lines if line.startswith("token")}
     assert line == "token  length  nearest words (distance, cosine)"
+
+
+def test_nothing_of_a_figure_of_few_classes_is_cut_off(tmp_path):
+    near, names = torch.full((3, 3), 0.9), ["king_of_hearts", "a name that is long", "sun"]
+    write_figure(ClassTexts(near, near, ["a photo of a {}.", "{}"]), names, "m", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        grey = np.asarray(image.convert("L"))
+    assert all(edge.min() == 255 for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1]))
+    assert grey.shape[1] > 1400  # heads stand beside each other
 
 
 def test_many_classes_are_drawn_by_their_nearest(tmp_path):

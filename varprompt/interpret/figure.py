@@ -37,7 +37,7 @@ def write_figure(
     apart = ~np.eye(len(shown), dtype=bool)
     values = np.concatenate([m.numpy()[apart] for m in maps]) if len(shown) > 1 else [0.0]
     limits = float(np.min(values)), float(np.max(values))
-    side = 2.2 + 0.24 * len(shown)
+    side = max(3.6, 2.2 + 0.24 * len(shown))  # heads of few classes are wider than their maps
     figure = Figure(figsize=(2 * side + 2.4, side + 1.6), layout="constrained")
     axes: Any = figure.subplots(1, 2)
     first, more = texts.templates[0].format("class"), len(texts.templates) - 1
@@ -54,7 +54,7 @@ def write_figure(
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of characters no font has
-        figure.savefig(file, format="png", dpi=150)
+        figure.savefig(file, format="png", dpi=150, bbox_inches="tight")  # long names
     write_atomic(path, lambda target: target.write(file.getvalue()))
     return len(shown)
 
