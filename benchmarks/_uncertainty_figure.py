@@ -20,7 +20,7 @@ def draw(table: Table, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 5), layout="constrained")
     ten = plt.get_cmap("tab10").colors
     colours = dict(zip(METHODS, [*ten, "black"], strict=True))
     _arrows(left, table, colours, "H", "new/ece")
@@ -32,7 +32,8 @@ def draw(table: Table, path: Path) -> None:
     _scores(right, table, colours)
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
-    middle.legend(frameon=False, fontsize=8)
+    handles, labels = middle.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
     sets, seeds = len(table.sets), len(table.seeds)
     figure.suptitle(
         f"Means of {sets} embedded sets, {seeds} seed{'s' * (seeds > 1)}; filled: plain, open: "
