@@ -181,6 +181,12 @@ def test_a_collapse_is_said(capsys):
     assert re.match(r"the texts of .* has collapsed; give a smaller", capsys.readouterr().err)
 
 
+def test_too_few_held_out_images_are_said(capsys):
+    for n, holdout, said in ((30, 0.2, True), (30, 0.0, False), (60, 0.5, False)):
+        new(holdout=holdout, epochs=1).fit(*pictures(n))
+        assert ("held-out images are too few to calibrate" in capsys.readouterr().err) is said
+
+
 def test_held_out_images_are_a_share_of_each_class():
     targets = torch.tensor([0] * 10 + [1] * 5 + [2])
     held = hold_out(targets, 0.2, seed=3)

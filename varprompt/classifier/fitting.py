@@ -17,7 +17,7 @@ from ..towers.device import device_of
 from ..towers.templates import token_rms
 from . import recipe
 from .given import Labelled, hold_out, targets_of, texts_for
-from .learned import Learned, Pixels
+from .learned import FEWEST, Learned, Pixels
 
 
 def starting(
@@ -92,4 +92,9 @@ def fitted(
     similarity = learned.predictor.similarity(inside[0][:1])
     if said := collapse(similarity, "give a smaller learning_rate, or more images"):
         say(said)
+    if 0 < (n_held := len(outside[1])) < FEWEST:
+        say(
+            f"{n_held} held-out images are too few to calibrate by, {FEWEST} would do: "
+            "probabilities are as they were learned"
+        )
     return learned.calibrated(*outside)

@@ -30,7 +30,7 @@ from .prediction import Prediction, join
 
 _ENCODED_TOGETHER = 64  # images; fixed, as last digits depend on it
 _CLASSIFIED_TOGETHER = 256
-_FEWEST = 20  # held-out images that tell a temperature
+FEWEST = 20  # held-out images that tell a temperature
 _WITHOUT = "keeps no held-out images of these classes"
 
 
@@ -177,7 +177,7 @@ class Learned:
             return self
         samples, new = self.samples(features).cpu(), self
         wrong = average_samples(samples).argmax(-1) != targets
-        if len(targets) >= _FEWEST and wrong.any():
+        if len(targets) >= FEWEST and wrong.any():
             new = replace(self, temperature=fit_temperature(samples, targets).value)
         confidence, predicted = torch.from_numpy(new.predict(features).prob).max(1)
         return replace(new, held_out=HeldOut(confidence, predicted == targets))
