@@ -83,6 +83,6 @@ def test_a_full_memory_is_no_unreadable_image(paths):
 
 def test_there_are_no_more_workers_than_processors(paths, monkeypatch):
     """torch would warn of it in two lines of its own."""
-    monkeypatch.setattr("varprompt.images.stream.n_cpus", lambda: 1)
+    monkeypatch.setattr("varprompt.images.workers.n_cpus", lambda: 1)
     wanted = [batch.paths for batch in stream_images(paths, transform, 4)]
     assert [batch.paths for batch in stream_images(paths, transform, 4, n_workers=999)] == wanted

@@ -163,6 +163,17 @@ def test_workers_that_cannot_be_started(monkeypatch):
         list(PlainLoader(Lacking(None), num_workers=2))
 
 
+def test_a_signal_while_workers_are_started_leaves_no_remark(monkeypatch):
+    """Of the destructor, which pytest would make an error."""
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("multiprocessing.context.BaseContext.Queue", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        list(PlainLoader(Lacking(None), num_workers=2))
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork, 3.12
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("why", ["unreadable", "enough", "whole"])

@@ -26,6 +26,8 @@ _NO_WORKERS = (
     "--shm-size 1g)"
 )
 _FUNERAL = 1.0  # seconds that the system may take to say how a worker has ended
+# what the destructor of one asks for whose making was interrupted, by a signal or a full disk
+_MultiProcessingDataLoaderIter._shutdown = True
 
 
 def n_cpus() -> int:
@@ -119,8 +121,6 @@ class PlainLoader(DataLoader):
         except OSError as error:  # no semaphore, no process
             if not self.num_workers:
                 raise
-            # the destructor of what was never completed asks for this
-            _MultiProcessingDataLoaderIter._shutdown = True
             raise VarPromptError(
                 f"{self.num_workers} data loader workers cannot be started ({error}): {_NO_WORKERS}"
             ) from error
