@@ -15,7 +15,7 @@ import torch
 
 from benchmarks._authors import SIDES, TEST_IMAGES
 from benchmarks._measure import PeakMemory, floor_flops, matmul_peak, timed
-from benchmarks._report import environment, percentiles
+from benchmarks._report import environment, percentiles, shown
 from benchmarks._setup import class_names
 from benchmarks._turns import Process, answer
 
@@ -58,7 +58,7 @@ def serve(side: str, args: argparse.Namespace, n_classes: int, pipe: Any) -> Non
 def against(args: argparse.Namespace) -> dict[str, Any]:
     """Steps of both sides in turn, then first tests of both; the whole report."""
     where = environment(CPU)
-    where["command"] = where["command"].replace(args.against, "CHECKOUT")
+    where["command"] = where["command"].replace(shown(args.against), "CHECKOUT")
     report: dict[str, Any] = {"environment": where}
     report["step"] = steps(args)
     report["first_test"] = tests(args)

@@ -24,7 +24,9 @@ PACKAGES = ("torch", "torchvision", "triton", "clip-anytorch", "numpy", "onnx", 
 def environment(device: torch.device) -> dict[str, Any]:
     """Command, commit, date, machine and versions of a measurement on `device`."""
     return {
-        "command": " ".join(["python", os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]]),
+        "command": " ".join(
+            ["python", os.path.relpath(sys.argv[0], ROOT), *map(shown, sys.argv[1:])]
+        ),
         "commit": _commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": str(device),
@@ -61,6 +63,14 @@ def device_name(text: str) -> str:
     if text == "cuda" and not torch.cuda.is_available():
         raise argparse.ArgumentTypeError("torch sees no CUDA device")
     return text
+
+
+def shown(argument: str) -> str:
+    """A path as it is in any checkout; of a place elsewhere on this machine its last part."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name)
 
 
 def percentiles(values: list[float]) -> dict[str, float]:

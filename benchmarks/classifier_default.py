@@ -2,7 +2,7 @@
 
     python benchmarks/classifier_default.py
     python benchmarks/classifier_default.py --report --against templates
-    python benchmarks/classifier_default.py --step --output step.json
+    python benchmarks/classifier_default.py --step
 
 Tasks are the validation draws of benchmarks/mixture.py: 16 images of each base class, a fifth of
 them held out for the temperature, as `fit` does it. Compared are one Gaussian around "a photo of
@@ -60,6 +60,7 @@ from varprompt.uncertainty import accuracy, ece, nll  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/classifier_default.json"
 KEY = ("dataset", "seed", "kind")
+STEP = RESULTS.with_name("classifier_step_cpu.json")
 SHOTS, SEED = 16, 0  # images of a class; seed of what is drawn while learning
 GAINS = ("base/accuracy", "new/accuracy", "base/nll", "new/nll", "base/ece", "new/ece")
 FIGURES = ("base/accuracy", "base/nll", "base/ece", "new/accuracy", "new/nll", "new/ece", "fit_s")
@@ -92,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=list(SETS), choices=SETS, metavar="NAME")
     p.add_argument("--data", type=Path, default=ROOT / "data/mixture",
                    help="features are kept here; default: %(default)s")  # fmt: skip
-    p.add_argument("--output", type=Path, default=RESULTS, help="JSON file; default: %(default)s")
+    p.add_argument("--output", type=Path,
+                   help=f"JSON file; default: {RESULTS.name}, of --step {STEP.name}")  # fmt: skip
     return p
 
 
@@ -204,6 +206,7 @@ def gain(own: dict[tuple, Row], first: dict[tuple, Row], key: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report what was measured; 2 for input that cannot be."""
     args = parser().parse_args(argv)
+    args.output = args.output or (STEP if args.step else RESULTS)
 
     def work() -> None:
         if args.step:

@@ -35,6 +35,13 @@ def test_it_learns_what_the_classifier_learns(task, name, monkeypatch):
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+def test_a_step_of_each_kind_is_timed():
+    args = benchmark.parser().parse_args(["--step", "--repeats", "1"])
+    found = benchmark.step_seconds(args, "tiny")["kinds"]
+    assert list(found) == list(benchmark.kinds()) and found["gaussian"]["ratio"] == 1
+    assert all(kind["step_s"]["p50"] > 0 for kind in found.values())
+
+
 def test_the_default_is_that_of_the_configuration():
     file = benchmark.ROOT / "configs/trainers/VPT/vit_b16_c4_ep50_mixture_words.yaml"
     node = yaml.safe_load(file.read_text())["TRAINER"]["VPT"]

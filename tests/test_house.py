@@ -9,6 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks._report import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 BROAD = re.compile(r"except (Exception|BaseException)( as \w+)?:.*\n\s*(?P<then>.*)")
@@ -172,3 +175,13 @@ def test_a_full_memory_is_taken_for_nothing_else():
                 cleaning = re.search(r"\n +raise\n", text[found.start() : found.start() + 400])
                 assert passed or cleaning or file.name == "console.py", f"{file}: {found[0]}"
     assert broad > 8
+
+
+def test_no_result_names_a_path_of_a_machine(monkeypatch):
+    argv = ["a.py", "--data", "/elsewhere/data", "--output", str(ROOT / "x/y.json"), "-L"]
+    monkeypatch.setattr("sys.argv", argv)
+    said = environment(torch.device("cpu"))["command"]
+    assert said.endswith(" --data data --output x/y.json -L")
+    for file in (ROOT / "benchmarks/results").glob("*.json"):
+        command = re.search(r'"command": "([^"]*)"', file.read_text())
+        assert not (command and re.search(r"(^|[ =])/", command[1])), file
